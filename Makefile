@@ -1,0 +1,45 @@
+# Everything is set up by itself in .venv; nothing but Python >= 3.9 is needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# pyenv shows one Python at a time; the matrix wants all of them.
+PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
+
+.PHONY: help demo test lint matrix clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/test ## sign with a throwaway key, decode the token, verify it with PyJWT
+	$(BIN)/python test_cdp_jwt.py demo
+
+test: $(VENV)/test ## run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/lint ## mypy (strict) and ruff
+	$(BIN)/mypy
+	$(BIN)/ruff check
+
+matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryptography
+	PATH="$$PATH:$(PYENV_BINS)" $(BIN)/tox run $(ARGS)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
+	rm -rf __pycache__
+
+# Each stamp stands for a set of packages; it is renewed when pyproject.toml changes.
+$(VENV)/test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/lint: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mypy ruff cryptography
+	touch $@
+
+$(VENV)/tox: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check tox
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

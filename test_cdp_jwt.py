@@ -1,0 +1,2098 @@
+# SPDX-License-Identifier: 0BSD
+"""The specification of cdp_jwt, in the module's order; `make test` runs it.
+
+Tokens are checked by two independent verifiers (PyJWT and joserfc), keys are made and
+compared with `cryptography`, and published vectors are cited where they are used. No test
+sends anything to another machine than this one.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import copy
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import logging
+import os
+import pathlib
+import pickle
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import cryptography
+import cryptography_vectors
+import joserfc.jwk
+import joserfc.jws
+import joserfc.jwt
+import jwt
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed448,
+    ed25519,
+    rsa,
+    utils,
+    x25519,
+)
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cdp_jwt
+
+HERE = pathlib.Path(__file__).resolve().parent
+MODULE = pathlib.Path(cdp_jwt.__file__).resolve()
+VECTORS = pathlib.Path(cryptography_vectors.__file__).parent / "asymmetric"
+NAME = "organizations/d5a7e9c1-0000-4000-8000-3a1b5c7d9e0f/apiKeys/1b2c3d4e-0000-4000-8000-a0b1c2d3e4f5"
+UUID = "1b2c3d4e-5f60-4718-8293-a4b5c6d7e8f9"
+ACCOUNTS = "/api/v3/brokerage/accounts"
+ORDERS = "/api/v3/brokerage/orders"
+NOW = 1_800_000_000
+
+
+# --------------------------------------------------------------------- the domain
+
+
+def pem(private_key, form=PrivateFormat.TraditionalOpenSSL, encryption=None) -> str:
+    encryption = encryption or NoEncryption()
+    return private_key.private_bytes(Encoding.PEM, form, encryption).decode()
+
+
+def pkcs8(private_key) -> str:
+    return pem(private_key, PrivateFormat.PKCS8)
+
+
+def body(pem_text: str) -> str:
+    """The base64 between BEGIN and END, without line breaks."""
+    return "".join(line for line in pem_text.splitlines() if "-----" not in line)
+
+
+def raw(private_key) -> bytes:
+    return private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+
+
+def raw_public(private_key) -> bytes:
+    return private_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def portal(private_key) -> str:
+    """An Ed25519 secret as the portal hands it out: base64 of seed and public key."""
+    return base64.b64encode(raw(private_key) + raw_public(private_key)).decode()
+
+
+def public_pem(private_key) -> str:
+    return (
+        private_key.public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
+# Throwaway keys, the same in each run.
+P256 = ec.derive_private_key(int.from_bytes(b"cdp_jwt" * 4, "big"), ec.SECP256R1())
+OTHER_P256 = ec.derive_private_key(0xC0FFEE << 200, ec.SECP256R1())
+ED25519 = ed25519.Ed25519PrivateKey.from_private_bytes(
+    hashlib.sha256(b"cdp_jwt").digest()
+)
+SEC1 = pem(P256)
+PORTAL = portal(ED25519)
+PRIVATE_KEYS = {"ES256": P256, "EdDSA": ED25519}
+SECRETS = {"ES256": SEC1, "EdDSA": PORTAL}
+
+
+@pytest.fixture(params=["ES256", "EdDSA"])
+def algorithm(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def private_key(algorithm):
+    return PRIVATE_KEYS[algorithm]
+
+
+@pytest.fixture
+def key(algorithm) -> cdp_jwt.ApiKey:
+    return cdp_jwt.ApiKey(NAME, SECRETS[algorithm])
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No test sees the developer's own key."""
+    for variable in list(os.environ):
+        if variable.startswith(("CDP_", "COINBASE_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setattr(sys, "argv", ["cdp_jwt.py"])
+
+
+@pytest.fixture
+def key_file(tmp_path) -> pathlib.Path:
+    """The portal's key file of today, readable by its owner alone."""
+    return write_private(
+        tmp_path / "cdp_api_key.json", {"id": NAME, "privateKey": SEC1}
+    )
+
+
+def write_private(path: pathlib.Path, content: object) -> pathlib.Path:
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def frozen(monkeypatch) -> int:
+    monkeypatch.setattr(time, "time", lambda: NOW + 0.9)
+    return NOW
+
+
+@pytest.fixture
+def stdin(monkeypatch) -> Callable[[str], None]:
+    def feed(text: str) -> None:
+        stream = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", stream)
+
+    return feed
+
+
+@dataclasses.dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., Result]:
+    """The command as a function."""
+
+    def call(*arguments: str) -> Result:
+        code = cdp_jwt.main(list(arguments))
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+# Coinbase's `nonce` is no registered header parameter.
+JOSERFC = joserfc.jws.JWSRegistry(
+    algorithms=["ES256", "EdDSA"], strict_check_header=False
+)
+
+
+def verified(token: str, private_key) -> dict:
+    """Check a token with PyJWT and joserfc; return its header and claims as one dict."""
+    public_key = private_key.public_key()
+    algorithm = (
+        "EdDSA" if isinstance(private_key, ed25519.Ed25519PrivateKey) else "ES256"
+    )
+    # The times are tested by themselves: a token may be one for a later window.
+    claims = jwt.decode(
+        token,
+        public_key,
+        [algorithm],
+        options={"verify_exp": False, "verify_nbf": False},
+    )
+    jwk = joserfc.jwk.import_key(
+        public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "OKP" if algorithm == "EdDSA" else "EC",
+    )
+    seen = joserfc.jwt.decode(token, jwk, registry=JOSERFC)
+    assert seen.claims == claims
+    assert seen.header == jwt.get_unverified_header(token)
+    return {**seen.header, **claims}
+
+
+def segments(token: str) -> list[bytes]:
+    return [base64.urlsafe_b64decode(part + "==") for part in token.split(".")]
+
+
+# ------------------------------------------------- the search for leaked secrets
+
+
+def fragments(secret: str) -> set[str]:
+    """Every run of 12 characters of the secret's own base64, and its hex."""
+    found = set()
+    secret = re.sub(r"\\+[rn]|\s", "", secret.replace(NAME, ""))
+    for run in re.findall(r"[A-Za-z0-9+/=]{16,}", secret):
+        found |= {run[i : i + 12] for i in range(len(run) - 11)}
+    return {text for text in found if "PRIVATE" not in text and "BEGIN" not in text}
+
+
+def leaks(text: str, secret: str) -> list[str]:
+    return [part for part in fragments(secret) if part in text]
+
+
+def frames_of(error: BaseException) -> Iterator[tuple[str, str, object]]:
+    """Each variable of the module's frames, but for arguments of public functions."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if pathlib.Path(code.co_filename).resolve() != MODULE:
+            continue
+        public = not code.co_name.startswith("_") or code.co_name == "__init__"
+        arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        for name, value in frame.f_locals.items():
+            if not (public and name in arguments):
+                yield code.co_name, name, value
+
+
+def assert_secret_free(error: BaseException, secret: str) -> None:
+    shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
+    shown += [repr(value) for _, _, value in frames_of(error)]
+    shown += [repr(getattr(error, "doc", "")), repr(getattr(error, "object", ""))]
+    for text in shown:
+        assert not leaks(text, secret), text
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def refused(call: Callable[[], object], secret: str = "") -> str:
+    """The message of the InvalidKeyError that `call` raises, found free of `secret`."""
+    with pytest.raises(cdp_jwt.InvalidKeyError) as caught:
+        call()
+    assert_secret_free(caught.value, secret)
+    return str(caught.value)
+
+
+def test_the_search_for_leaks_finds_leaks():
+    with pytest.raises(AssertionError):
+        assert_secret_free(ValueError(f"cannot load {SEC1}"), SEC1)
+    with pytest.raises(AssertionError):
+        assert_secret_free(ValueError("x", PORTAL[20:40]), PORTAL)
+
+
+# --------------------------------------------------------------------- 2. errors
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [("InvalidKeyError", ValueError), ("InvalidRequestError", ValueError)],
+)
+def test_errors_share_a_base_and_are_builtin_errors_too(error, builtin):
+    assert issubclass(getattr(cdp_jwt, error), (cdp_jwt.CdpError))
+    assert issubclass(getattr(cdp_jwt, error), builtin)
+
+
+def test_warnings_go_to_the_modules_logger(tmp_path, caplog):
+    path = write_private(tmp_path / "key.json", {"id": NAME, "privateKey": SEC1})
+    path.chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        cdp_jwt.ApiKey.from_file(path)
+    assert [record.name for record in caplog.records] == ["cdp_jwt"]
+
+
+# ----------------------------------------------------------------------- 3. keys
+
+LINES = "secret: line breaks, spaces or label of the PEM put right"
+ESCAPED = r"secret: escaped line breaks (\n) made real"
+QUOTED = "secret: quotes removed"
+INVISIBLE = "secret: invisible characters removed"
+SPACES = "secret: white space removed"
+SEED = "secret: a bare seed, taken as it is: nothing can prove it"
+ADDED = "secret: BEGIN and END lines added"
+PARAMETERS = "secret: EC PARAMETERS left out"
+AROUND = "secret: text around the PEM left out"
+
+PKCS8 = pkcs8(P256)
+ED_PEM = pkcs8(ED25519)
+EC_PARAMETERS = (
+    "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+)
+BARE_SEED = base64.b64encode(raw(ED25519)).decode()
+
+# What people have -> what is said to have been mended.
+ACCEPTED = {
+    "SEC1 PEM": (SEC1, P256, []),
+    "SEC1 PEM without its last line break": (SEC1.strip(), P256, []),
+    "SEC1 PEM with blank lines around": (f"\n\n{SEC1}\n ", P256, []),
+    "PKCS8 PEM": (PKCS8, P256, []),
+    "Ed25519 PKCS8 PEM": (ED_PEM, ED25519, []),
+    r"literal \n": (SEC1.replace("\n", r"\n"), P256, [ESCAPED]),
+    r"literal \n, PKCS8": (PKCS8.replace("\n", r"\n"), P256, [ESCAPED]),
+    r"literal \r\n": (SEC1.replace("\n", r"\r\n"), P256, [ESCAPED]),
+    r"literal \\n": (SEC1.replace("\n", r"\\n"), P256, [ESCAPED]),
+    r"literal \\r\\n": (SEC1.replace("\n", r"\\r\\n"), P256, [ESCAPED]),
+    r"literal \n and real ones": (SEC1.replace("\n", "\\n\n"), P256, [ESCAPED, LINES]),
+    "CRLF": (SEC1.replace("\n", "\r\n"), P256, [LINES]),
+    "CR only": (SEC1.replace("\n", "\r"), P256, [LINES]),
+    "spaces for line breaks": (SEC1.replace("\n", " "), P256, [LINES]),
+    "no line breaks": (SEC1.replace("\n", ""), P256, [LINES]),
+    "no line breaks, PKCS8": (PKCS8.replace("\n", ""), P256, [LINES]),
+    "no line breaks, Ed25519": (ED_PEM.replace("\n", ""), ED25519, [LINES]),
+    "indented": ("".join(f"    {line}\n" for line in SEC1.split("\n")), P256, [LINES]),
+    "indented with tabs": (SEC1.replace("\n", "\n\t"), P256, [LINES]),
+    "double quotes": (f'"{SEC1}"', P256, [QUOTED]),
+    "single quotes": (f"'{SEC1.strip()}'", P256, [QUOTED]),
+    "typographic quotes": (f"“{SEC1.strip()}”", P256, [QUOTED]),
+    "a quote at one end": (f'{SEC1}"', P256, [QUOTED]),
+    "a JSON string": (json.dumps(SEC1), P256, [ESCAPED, QUOTED]),
+    "a JSON string in JSON": (json.dumps(json.dumps(SEC1)), P256, [ESCAPED, QUOTED]),
+    "byte order mark": (f"\ufeff{SEC1}", P256, [INVISIBLE]),
+    "zero-width space": (SEC1.replace("\n", "\u200b\n"), P256, [INVISIBLE]),
+    "no-break spaces": (SEC1.replace("\n", "\n\u00a0"), P256, [LINES]),
+    "EC PARAMETERS in front": (EC_PARAMETERS + SEC1, P256, [PARAMETERS]),
+    "EC PARAMETERS, all in one line": (
+        (EC_PARAMETERS + SEC1).replace("\n", " "),
+        P256,
+        [LINES, PARAMETERS],
+    ),
+    "PKCS12 attributes in front": (f"Bag Attributes: <None>\n{PKCS8}", P256, [AROUND]),
+    "label of the other form": (SEC1.replace("EC PRIVATE", "PRIVATE"), P256, [LINES]),
+    "Ed25519 as the portal writes it": (PORTAL, ED25519, []),
+    "Ed25519 with a line break at its end": (f"{PORTAL}\n", ED25519, []),
+    "Ed25519 in two lines": (f"{PORTAL[:64]}\n{PORTAL[64:]}", ED25519, [SPACES]),
+    "Ed25519 with spaces inside": (f" {PORTAL[:9]}  {PORTAL[9:]}", ED25519, [SPACES]),
+    "Ed25519 in quotes": (f'"{PORTAL}"', ED25519, [QUOTED]),
+    r"Ed25519 with a literal \n": (rf"{PORTAL}\n", ED25519, [ESCAPED]),
+    "Ed25519 with a byte order mark": (f"\ufeff{PORTAL}", ED25519, [INVISIBLE]),
+    "Ed25519 seed": (BARE_SEED, ED25519, [SEED]),
+    "Ed25519 seed with white space": (
+        f"{BARE_SEED[:5]}\t{BARE_SEED[5:]}",
+        ED25519,
+        [SPACES, SEED],
+    ),
+    "SEC1 body": (body(SEC1), P256, [ADDED]),
+    "SEC1 body in lines": ("\n".join(SEC1.splitlines()[1:-1]), P256, [SPACES, ADDED]),
+}
+
+
+@pytest.mark.parametrize("form", ACCEPTED)
+def test_key_is_accepted_in_every_form_seen_in_the_wild(form):
+    secret, private_key, repairs = ACCEPTED[form]
+    key = cdp_jwt.ApiKey(NAME, secret)
+    assert key.repairs == tuple(repairs)
+    assert verified(key.rest_jwt("GET", ACCOUNTS), private_key)["kid"] == NAME
+
+
+TAKES = "; Coinbase takes ECDSA P-256 or Ed25519"
+PASTE = "; paste the private key, `privateKey` in the key file"
+AGAIN = "; copy it again from the key file, or create a new key"
+GIVE_PATH = "; give it with --key-file, CDP_KEY_FILE or ApiKey.from_file"
+CREATE = "; create a CDP API key in the portal"
+PUBLIC = f"this is a public key{PASTE}"
+CUT_OFF = f"this is a PEM that is cut off{AGAIN}"
+NOT_BASE64 = f"this is a PEM whose inside is not base64{AGAIN}"
+NOT_WHOLE = f"this is no whole P-256 or Ed25519 key{AGAIN}"
+HALVES = f"this is a damaged Ed25519 key, or a Coinbase Exchange secret{AGAIN}"
+PLACEHOLDER = f"this is a placeholder{PASTE}"
+PATH = f"this is a path{GIVE_PATH}"
+LEGACY = f"this is the secret of a legacy (HMAC) API key{CREATE}"
+NEITHER = f"this is neither PEM nor base64 of 64 bytes{PASTE}"
+ENCRYPTED = "this is an encrypted PEM; decrypt it with openssl pkey"
+SWAPPED = "the name is a private key: name and secret are swapped"
+IS_NAME = f"this is a key's name{PASTE}"
+JSON_FILE = f"this is a whole JSON key file{GIVE_PATH}"
+PASSWORD = BestAvailableEncryption(b"password")
+
+
+def vector(name: str) -> str:
+    return (VECTORS / name).read_text(encoding="utf-8")
+
+
+def on_curve(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(curve)
+
+
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def base64_of(length: int) -> str:
+    return base64.b64encode(bytes(range(7, 7 + length))).decode()
+
+
+def flipped(text: str, at: int) -> str:
+    """The text with one character of its base64 exchanged."""
+    return text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+
+
+# A P-256 key whose public half was left out (RFC 5915 allows that).
+WITHOUT_PUBLIC = base64.b64encode(
+    bytes.fromhex("30310201010420")
+    + P256.private_numbers().private_value.to_bytes(32, "big")
+    + bytes.fromhex("a00a06082a8648ce3d030107")
+).decode()
+
+REFUSED = {
+    "public key": (public_pem(P256), PUBLIC),
+    "public key, Ed25519": (public_pem(ED25519), PUBLIC),
+    "public key, one line": (public_pem(P256).replace("\n", r"\n"), PUBLIC),
+    "public key without PEM lines": (body(public_pem(P256)), PUBLIC),
+    "public key without PEM lines, Ed25519": (body(public_pem(ED25519)), PUBLIC),
+    "public key of OpenSSH": (vector("OpenSSH/ed25519-nopsw.key.pub"), PUBLIC),
+    "certificate": (
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        f"this is a certificate{PASTE}",
+    ),
+    "OpenSSH key": (
+        vector("OpenSSH/ecdsa-nopsw.key"),
+        f"this is an OpenSSH key{PASTE}",
+    ),
+    "encrypted PKCS8": (pem(P256, PrivateFormat.PKCS8, PASSWORD), ENCRYPTED),
+    "encrypted SEC1": (
+        pem(P256, PrivateFormat.TraditionalOpenSSL, PASSWORD),
+        ENCRYPTED,
+    ),
+    "RSA": (pem(rsa_key()), f"this is a RSA key{TAKES}"),
+    "RSA, PKCS8": (pkcs8(rsa_key()), f"this is a RSA key{TAKES}"),
+    "DSA": (
+        vector("Traditional_OpenSSL_Serialization/dsa.2048.pem"),
+        f"this is a DSA key{TAKES}",
+    ),
+    "P-384": (pem(on_curve(ec.SECP384R1())), f"this is a P-384 key{TAKES}"),
+    "P-384, PKCS8": (pkcs8(on_curve(ec.SECP384R1())), f"this is a P-384 key{TAKES}"),
+    "P-384 without PEM lines": (
+        body(pem(on_curve(ec.SECP384R1()))),
+        f"this is a P-384 key{TAKES}",
+    ),
+    "P-521": (pem(on_curve(ec.SECP521R1())), f"this is a P-521 key{TAKES}"),
+    "secp256k1": (pem(on_curve(ec.SECP256K1())), f"this is a secp256k1 key{TAKES}"),
+    "secp256k1, PKCS8": (
+        pkcs8(on_curve(ec.SECP256K1())),
+        f"this is a secp256k1 key{TAKES}",
+    ),
+    "brainpool": (
+        pem(on_curve(ec.BrainpoolP256R1())),
+        f"this is a brainpool key{TAKES}",
+    ),
+    "X25519": (
+        pkcs8(x25519.X25519PrivateKey.generate()),
+        f"this is a X25519 key{TAKES}",
+    ),
+    "Ed448": (pkcs8(ed448.Ed448PrivateKey.generate()), f"this is a Ed448 key{TAKES}"),
+    "explicit curve parameters": (
+        vector("EC/secp256r1-explicit-seed.pem"),
+        f"this is a key with explicit curve parameters{TAKES}",
+    ),
+    "the documentation's placeholder": (
+        "-----BEGIN EC PRIVATE KEY-----\nYOUR PRIVATE KEY\n-----END EC PRIVATE KEY-----",
+        PLACEHOLDER,
+    ),
+    "placeholder in words": ("YOUR_API_SECRET", PLACEHOLDER),
+    "placeholder in braces": ("{api_secret}", PLACEHOLDER),
+    "placeholder in angle brackets": ("<your secret>", PLACEHOLDER),
+    "placeholder of dots": (
+        "-----BEGIN EC PRIVATE KEY-----\n...\n-----END EC PRIVATE KEY-----",
+        PLACEHOLDER,
+    ),
+    "path of the key file": ("/home/me/cdp_api_key.json", PATH),
+    "path, relative": ("cdp_api_key.json", PATH),
+    "path in the home directory": ("~/keys/coinbase", PATH),
+    "path of Windows": (r"C:\Users\me\cdp_api_key.json", PATH),
+    "wallet secret": (
+        body(PKCS8),
+        f"this is a CDP wallet secret, which signs no API calls{PASTE}",
+    ),
+    "legacy secret": ("k7mQz2Xw9Lp4Rt8Vb3Nc6Yd1Hs5Jf0Ga", LEGACY),
+    "Exchange secret": (base64_of(64), HALVES),
+    "key's name": (NAME, IS_NAME),
+    "key's name, UUID": (UUID, IS_NAME),
+    "whole JSON file": (json.dumps({"id": NAME, "privateKey": SEC1}), JSON_FILE),
+    "whole JSON file, Ed25519": (
+        json.dumps({"id": NAME, "privateKey": PORTAL}),
+        JSON_FILE,
+    ),
+    "two keys": (SEC1 + pem(OTHER_P256), "this is several keys; leave the right one"),
+    "the same key twice": (SEC1 + SEC1, "this is several keys; leave the right one"),
+    "cut off before the END line": (SEC1[:150], CUT_OFF),
+    "cut off after the BEGIN line": (SEC1.split("\n", 1)[1], CUT_OFF),
+    "a dash of the BEGIN line lost": (SEC1[1:], CUT_OFF),
+    "labels that differ": (SEC1.replace("END EC", "END"), NOT_BASE64),
+    "a line lost": ("\n".join(SEC1.split("\n")[:2] + SEC1.split("\n")[3:]), NOT_WHOLE),
+    "a character lost": (SEC1[:80] + SEC1[81:], NOT_BASE64),
+    "a character no base64 has": (SEC1[:80] + "!" + SEC1[81:], NOT_BASE64),
+    "the secret part altered": (flipped(SEC1, 60), NOT_WHOLE),
+    "the public part altered": (flipped(SEC1, 150), NOT_WHOLE),
+    "the version altered": (flipped(SEC1, 36), NOT_WHOLE),
+    "PKCS8 altered": (flipped(PKCS8, 130), NOT_WHOLE),
+    "SEC1 body altered": (flipped(body(SEC1), 60), NOT_WHOLE),
+    "SEC1 without its public half": (
+        f"-----BEGIN EC PRIVATE KEY-----\n{WITHOUT_PUBLIC}\n-----END EC PRIVATE KEY-----",
+        NOT_WHOLE,
+    ),
+    "Ed25519 PKCS8 without PEM lines": (body(ED_PEM), NOT_WHOLE),
+    "Ed25519 seed altered": (flipped(PORTAL, 10), HALVES),
+    "Ed25519 public half altered": (flipped(PORTAL, 60), HALVES),
+    "Ed25519 halves exchanged": (
+        base64.b64encode(raw_public(ED25519) + raw(ED25519)).decode(),
+        HALVES,
+    ),
+    "Ed25519 with a character lost": (PORTAL[:30] + PORTAL[31:], NEITHER),
+    "Ed25519 without padding": (PORTAL.rstrip("="), NEITHER),
+    "33 bytes": (base64_of(33), NEITHER),
+    "words": ("correct horse battery staple", NEITHER),
+    "empty": ("", "the key's secret is empty, not text; is it set?"),
+    "white space": (" \n", "the key's secret is empty, not text; is it set?"),
+    "None": (None, "the key's secret is NoneType, not text; is it set?"),
+    "bytes": (SEC1.encode(), "the key's secret is bytes, not text; is it set?"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_mistake_is_named_and_the_remedy_given(mistake):
+    secret, message = REFUSED[mistake]
+    text = secret.decode() if isinstance(secret, bytes) else secret or ""
+    assert refused(lambda: cdp_jwt.ApiKey(NAME, secret), text) == message
+    assert refused(lambda: cdp_jwt.build_ws_jwt(NAME, secret), text) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (SEC1, SWAPPED),
+        (PORTAL, SWAPPED),
+        (BARE_SEED, SWAPPED),
+        (None, "the key's name is NoneType, not text; is it set?"),
+        ("", "the key's name is empty, not text; is it set?"),
+        (
+            "organizations/{org_id}/apiKeys/{key_id}",
+            f"the key's name is a placeholder or damaged{AGAIN}",
+        ),
+        ("YOUR API KEY", f"the key's name is a placeholder or damaged{AGAIN}"),
+        (
+            "organizations/a\x1b[31m",
+            f"the key's name is a placeholder or damaged{AGAIN}",
+        ),
+        ("organizations/a\nb", f"the key's name is a placeholder or damaged{AGAIN}"),
+    ],
+)
+def test_name_that_is_none_is_refused(name, message):
+    assert refused(lambda: cdp_jwt.ApiKey(name, PORTAL), name or "") == message
+
+
+def test_name_is_mended_as_the_secret_is():
+    key = cdp_jwt.ApiKey(f'\ufeff"{NAME}"\n', PORTAL)
+    repairs = ("name: invisible characters removed", "name: quotes removed")
+    assert (key.name, key.repairs) == (NAME, repairs)
+
+
+def test_name_is_any_printable_text():
+    name = 'key "1" \\ ключ'
+    key = cdp_jwt.ApiKey(name, PORTAL)
+    token = verified(key.ws_jwt(), ED25519)
+    assert (token["kid"], token["sub"]) == (name, name)
+
+
+@pytest.mark.parametrize(
+    "form", ["SEC1 PEM", "PKCS8 PEM", "Ed25519 as the portal writes it"]
+)
+def test_no_key_with_a_flipped_bit_is_accepted(form):
+    """Each bit of each octet; the form without proof, a bare seed, is the exception."""
+    secret = ACCEPTED[form][0]
+    octets = base64.b64decode(body(secret) or secret)
+    label = re.match("-----BEGIN ([A-Z ]+)-----", secret)
+    accepted = []
+    for bit in range(8 * len(octets)):
+        damaged = bytearray(octets)
+        damaged[bit // 8] ^= 1 << bit % 8
+        text = base64.b64encode(bytes(damaged)).decode()
+        if label:
+            text = f"-----BEGIN {label[1]}-----\n{text}\n-----END {label[1]}-----"
+        try:
+            cdp_jwt.ApiKey(NAME, text)
+        except cdp_jwt.InvalidKeyError:
+            continue
+        accepted.append(bit)
+    assert len(octets) in (121, 138, 64)
+    assert accepted == []
+
+
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@pytest.mark.parametrize(
+    ("scalar", "accepted"),
+    [(0, False), (1, True), (ORDER - 1, True), (ORDER, False), (ORDER + 1, False)],
+)
+def test_p256_scalar_is_below_the_order(scalar, accepted):
+    """`cryptography` up to 42 derives a key even from order + 1, whose DER agrees."""
+    point = ec.derive_private_key(scalar % ORDER or 1, ec.SECP256R1()).public_key()
+    uncompressed = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    der = (
+        bytes.fromhex("30770201010420")
+        + scalar.to_bytes(32, "big")
+        + bytes.fromhex("a00a06082a8648ce3d030107a144034200")
+        + uncompressed
+    )
+    secret = base64.b64encode(der).decode()
+    if accepted:
+        assert cdp_jwt.ApiKey(NAME, secret).algorithm == "ES256"
+    else:
+        assert refused(lambda: cdp_jwt.ApiKey(NAME, secret), secret) == NOT_WHOLE
+
+
+def test_every_key_file_of_cryptographys_vectors_is_accepted_rightly_or_refused():
+    accepted = {}
+    refusals = 0
+    for folder in ("EC", "Ed25519", "Ed448", "OpenSSH", "PEM_Serialization", "PKCS8",
+                   "Traditional_OpenSSL_Serialization", "X25519", "X448"):  # fmt: skip
+        for path in sorted((VECTORS / folder).iterdir()):
+            if path.suffix not in (".pem", ".key", ".pub"):
+                continue
+            text = path.read_text(encoding="utf-8")
+            try:
+                accepted[path.name] = cdp_jwt.ApiKey(NAME, text), text
+            except cdp_jwt.InvalidKeyError as error:
+                assert_secret_free(error, text)
+                refusals += 1
+    for key, text in accepted.values():
+        verified(key.ws_jwt(), load_pem_private_key(text.encode(), None))
+    assert sorted(accepted) == [
+        "ec_private_key.pem",
+        "ecc_private_with_rfc5915_ext.pem",
+        "ed25519-pkcs8.pem",
+        "high-bit-set.pem",
+    ]
+    assert refusals >= 137
+
+
+def test_ed25519_that_openssl_lacks_is_named(monkeypatch):
+    def unsupported(_):
+        raise cdp_jwt.UnsupportedAlgorithm("not in FIPS mode")
+
+    stand_in = type("Ed25519PrivateKey", (), {"from_private_bytes": unsupported})
+    monkeypatch.setattr(cdp_jwt, "Ed25519PrivateKey", stand_in)
+    message = "this OpenSSL has no Ed25519; use a P-256 key"
+    assert refused(lambda: cdp_jwt.ApiKey(NAME, PORTAL), PORTAL) == message
+
+
+# Mutations of valid secrets: whatever is accepted is the very same key.
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    secret=st.sampled_from([SEC1, PKCS8, PORTAL, body(SEC1)]),
+    at=st.integers(0, 400),
+    cut=st.integers(0, 3),
+    paste=st.text(max_size=3),
+)
+def test_mutated_secret_is_refused_or_the_same_key(secret, at, cut, paste):
+    mutated = secret[:at] + paste + secret[at + cut :]
+    try:
+        key = cdp_jwt.ApiKey(NAME, mutated)
+    except cdp_jwt.InvalidKeyError as error:
+        assert_secret_free(error, secret)
+    else:
+        verified(key.ws_jwt(), ED25519 if secret is PORTAL else P256)
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.text(), secret=st.text())
+def test_any_text_is_a_key_or_an_invalid_key_error(name, secret):
+    with contextlib.suppress(cdp_jwt.InvalidKeyError):
+        cdp_jwt.ApiKey(name, secret)
+
+
+# Key files
+
+EXTRA = {"publicKey": "MFkw", "scopes": ["view"], "keyType": "ecdsa", "enabled": True}
+JSON_FILES = {
+    "portal until 2025": {"name": NAME, "privateKey": SEC1},
+    "portal today": {"id": NAME, "privateKey": PORTAL},
+    "cdpcurl": {"id": NAME, "secret": PORTAL},
+    "apiKeyName": {"apiKeyName": NAME, "privateKey": SEC1},
+    "sample SDKs": {"accessKey": NAME, "privatePemKey": SEC1},
+    "extra fields": {"id": NAME, "privateKey": PORTAL, **EXTRA},
+    "nickname and name": {"id": "my key", "name": NAME, "privateKey": SEC1},
+    "name and nickname": {"id": NAME, "name": "my key", "privateKey": SEC1},
+    "escaped twice": {"name": NAME, "privateKey": SEC1.replace("\n", r"\n")},
+}
+
+
+@pytest.mark.parametrize("variant", JSON_FILES)
+def test_json_key_file_is_read(variant, tmp_path):
+    fields = JSON_FILES[variant]
+    path = write_private(tmp_path / "key.json", fields)
+    key = cdp_jwt.ApiKey.from_file(path)
+    private_key = ED25519 if PORTAL in fields.values() else P256
+    assert verified(key.ws_jwt(), private_key)["kid"] == NAME
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + json.dumps({"id": NAME, "privateKey": PORTAL}),
+        json.dumps({"id": NAME, "privateKey": SEC1}, indent=4).replace("\n", "\r\n"),
+        json.dumps({"id": NAME, "privateKey": SEC1}).replace(r"\n", "\n"),
+    ],
+    ids=["byte order mark", "indented, CRLF", "real line breaks in the string"],
+)
+def test_json_key_file_is_read_as_editors_leave_it(text, tmp_path):
+    path = write_private(tmp_path / "key.json", "")
+    path.write_bytes(text.encode())
+    assert cdp_jwt.ApiKey.from_file(str(path)).name == NAME
+
+
+@pytest.mark.parametrize("secret", [SEC1, PKCS8, PORTAL, ED_PEM])
+def test_key_file_with_the_secret_alone_takes_its_name_beside(secret, tmp_path):
+    path = write_private(tmp_path / "key.pem", secret)
+    assert cdp_jwt.ApiKey.from_file(path, NAME).name == NAME
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(path), secret)
+    assert message == (
+        f"{path}: not JSON, so the key's name is needed too: --key-name, or the argument"
+        " `name` of ApiKey.from_file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the key's secret is empty, not text; is it set?"),
+        ("{", f"damaged JSON{AGAIN}"),
+        ('{"a":' * 12000, f"damaged JSON{AGAIN}"),
+        ("{}", "0 names and 0 secrets; expected one of id, name, apiKeyName, accessKey and"
+               " one of privateKey, secret, privatePemKey"),
+        ({"id": NAME, "privateKey": SEC1, "secret": PORTAL},
+         "1 names and 2 secrets; expected one of id, name, apiKeyName, accessKey and one of"
+         " privateKey, secret, privatePemKey"),
+        ({"id": NAME, "publicKey": "MFkw"},
+         "1 names and 0 secrets; expected one of id, name, apiKeyName, accessKey and one of"
+         " privateKey, secret, privatePemKey"),
+        ({"key": "0123456789abcdef0123456789abcdef", "secret": base64_of(64), "passphrase": "x"},
+         f"this is a Coinbase Exchange key{CREATE}"),
+        ({"id": 7, "privateKey": SEC1}, "the key's name is int, not text; is it set?"),
+        ({"id": NAME, "privateKey": {"kty": "EC"}},
+         "the key's secret is dict, not text; is it set?"),
+        ({"id": NAME, "privateKey": public_pem(P256)}, PUBLIC),
+        ("[1]", NEITHER),
+    ],
+)  # fmt: skip
+def test_key_file_without_a_key_is_refused(content, message, tmp_path):
+    path = write_private(tmp_path / "key.json", content)
+    name = NAME if content in ("", "[1]") else None
+    text = content if isinstance(content, str) else json.dumps(content)
+    found = refused(lambda: cdp_jwt.ApiKey.from_file(path, name), text)
+    assert found == f"{path}: {message}"
+
+
+def test_key_file_under_another_name_is_refused(key_file):
+    assert cdp_jwt.ApiKey.from_file(key_file, NAME).name == NAME
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(key_file, UUID), SEC1)
+    assert message == f"{key_file}: the name in this file is not the name given"
+
+
+def test_key_file_is_read_up_to_64_kib(tmp_path):
+    fields = {"id": NAME, "privateKey": SEC1}
+    text = json.dumps(fields)
+    path = write_private(tmp_path / "key.json", text.ljust(65536))
+    assert cdp_jwt.ApiKey.from_file(path).name == NAME
+    write_private(path, text.ljust(65537))
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(path), SEC1)
+    assert message == f"{path}: over 64 KiB; expected the JSON or PEM of one key"
+    if os.path.exists("/dev/zero"):
+        assert "over 64 KiB" in refused(lambda: cdp_jwt.ApiKey.from_file("/dev/zero"))
+
+
+def test_key_file_that_cannot_be_read_says_why(tmp_path):
+    missing = tmp_path / "missing.json"
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(missing))
+    assert message == f"{missing}: cannot be read: No such file or directory"
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(tmp_path))
+    assert message == f"{tmp_path}: cannot be read: Is a directory"
+    binary = tmp_path / "key.der"
+    binary.write_bytes(base64.b64decode(body(SEC1)))
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(binary, NAME), SEC1)
+    assert message == f"{binary}: not UTF-8 text; expected JSON or PEM"
+
+
+@pytest.mark.parametrize("secret", [SEC1, PORTAL, BARE_SEED, SEC1.replace("\n", r"\n")])
+def test_key_text_in_place_of_a_path_is_not_shown(secret):
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(secret), secret)
+    assert message.startswith("the key file: cannot be read: ")
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(f"{secret}\0"), secret)
+    assert message == "the key file: cannot be read: this is not a path"
+
+
+def test_key_file_in_the_home_directory_is_found(key_file, monkeypatch):
+    monkeypatch.setenv("HOME", str(key_file.parent))
+    assert cdp_jwt.ApiKey.from_file("~/cdp_api_key.json").name == NAME
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+@pytest.mark.parametrize(
+    ("mode", "warned"),
+    [
+        (0o600, False),
+        (0o400, False),
+        (0o640, True),
+        (0o604, True),
+        (0o644, True),
+        (0o620, False),
+    ],
+)
+def test_key_file_that_others_can_read_gets_a_warning(key_file, mode, warned, caplog):
+    key_file.chmod(mode)
+    assert cdp_jwt.ApiKey.from_file(key_file).name == NAME
+    message = f"{key_file}: group or others can read this key file; chmod 600 it"
+    assert caplog.messages == ([message] if warned else [])
+
+
+def test_key_comes_from_standard_input(stdin):
+    stdin(json.dumps({"id": NAME, "privateKey": SEC1}))
+    assert cdp_jwt.ApiKey.from_file("-").name == NAME
+    stdin(SEC1)
+    assert cdp_jwt.ApiKey.from_file("-", NAME).algorithm == "ES256"
+    stdin("no key at all")
+    assert (
+        refused(lambda: cdp_jwt.ApiKey.from_file("-", NAME))
+        == f"standard input: {NEITHER}"
+    )
+
+
+def test_allowed_ips_of_the_key_file_are_kept(tmp_path):
+    fields = {
+        "id": NAME,
+        "privateKey": SEC1,
+        "allowedIps": ["203.0.113.7", "2001:db8::/32"],
+    }
+    key = cdp_jwt.ApiKey.from_file(write_private(tmp_path / "key.json", fields))
+    assert key.allowed_ips == ("203.0.113.7", "2001:db8::/32")
+
+
+# Environment
+
+ADVANCED = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": SEC1}
+CDP = {"CDP_API_KEY_ID": NAME, "CDP_API_KEY_SECRET": SEC1}
+CDP_NAME = {"CDP_API_KEY_NAME": NAME, "CDP_API_KEY_SECRET": SEC1}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        ADVANCED,
+        CDP,
+        CDP_NAME,
+        {**CDP, **CDP_NAME},
+        {**ADVANCED, **CDP},
+        {**ADVANCED, "CDP_API_KEY_ID": "", "CDP_API_KEY_SECRET": ""},
+        {**ADVANCED, **CDP, "CDP_API_KEY_SECRET": SEC1.replace("\n", r"\n")},
+    ],
+)
+def test_key_comes_from_either_pair_of_variables(environ, monkeypatch):
+    assert cdp_jwt.ApiKey.from_env(environ).name == NAME
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    assert verified(cdp_jwt.ApiKey.from_env().ws_jwt(), P256)["kid"] == NAME
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({}, "no API key; set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and"
+             " COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET"),
+        ({"COINBASE_API_KEY": NAME},
+         "COINBASE_API_KEY is set but COINBASE_API_SECRET is not; set both"),
+        ({"COINBASE_API_SECRET": SEC1},
+         "COINBASE_API_SECRET is set but COINBASE_API_KEY is not; set both"),
+        ({"CDP_API_KEY_NAME": NAME},
+         "CDP_API_KEY_NAME is set but CDP_API_KEY_SECRET is not; set both"),
+        ({"CDP_API_KEY_SECRET": SEC1},
+         "CDP_API_KEY_SECRET is set but CDP_API_KEY_ID or CDP_API_KEY_NAME is not; set both"),
+        ({**ADVANCED, "CDP_API_KEY_ID": NAME},
+         "CDP_API_KEY_ID is set but CDP_API_KEY_SECRET is not; set both"),
+        ({**CDP, "CDP_API_KEY_NAME": UUID},
+         "CDP_API_KEY_ID and CDP_API_KEY_NAME differ; unset one"),
+        ({**ADVANCED, **CDP, "CDP_API_KEY_SECRET": pem(OTHER_P256)},
+         "COINBASE_API_KEY and COINBASE_API_SECRET differ from CDP_API_KEY_ID and"
+         " CDP_API_KEY_SECRET; unset one pair"),
+        ({**ADVANCED, **CDP, "CDP_API_KEY_ID": UUID},
+         "COINBASE_API_KEY and COINBASE_API_SECRET differ from CDP_API_KEY_ID and"
+         " CDP_API_KEY_SECRET; unset one pair"),
+        ({**ADVANCED, "COINBASE_API_SECRET": public_pem(P256)},
+         f"COINBASE_API_KEY and COINBASE_API_SECRET: {PUBLIC}"),
+        ({"CDP_API_KEY_ID": SEC1, "CDP_API_KEY_SECRET": NAME},
+         f"CDP_API_KEY_ID and CDP_API_KEY_SECRET: {SWAPPED}"),
+    ],
+)  # fmt: skip
+def test_environment_that_names_no_single_key_is_refused(environ, message):
+    for secret in (SEC1, pem(OTHER_P256)):
+        assert refused(lambda: cdp_jwt.ApiKey.from_env(environ), secret) == message
+
+
+def test_key_file_of_the_environment_comes_first(key_file):
+    environ = {"CDP_KEY_FILE": str(key_file), "COINBASE_API_KEY": "half set"}
+    assert cdp_jwt.ApiKey.from_env(environ).name == NAME
+
+
+# ------------------------------------------------------------------- 4. signing
+
+
+def test_signature_of_ed25519_is_rfc_8037_a_4():
+    """RFC 8037, appendix A.4, octet for octet."""
+    seed = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+    private_key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    assert cdp_jwt._base64url(b'{"alg":"EdDSA"}') == "eyJhbGciOiJFZERTQSJ9"
+    payload = cdp_jwt._base64url(b"Example of Ed25519 signing")
+    signature = cdp_jwt._sign(private_key, f"eyJhbGciOiJFZERTQSJ9.{payload}".encode())
+    assert cdp_jwt._base64url(signature) == (
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    )
+
+
+RFC_7515_A_3_KEY = ec.EllipticCurvePublicNumbers(
+    int.from_bytes(
+        base64.urlsafe_b64decode("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU="), "big"
+    ),
+    int.from_bytes(
+        base64.urlsafe_b64decode("x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0="), "big"
+    ),
+    ec.SECP256R1(),
+)
+
+
+def test_signature_of_p256_has_the_form_of_rfc_7515_a_3():
+    """RFC 7515, appendix A.3: its r and s, through DER and back, and what they sign."""
+    header = cdp_jwt._base64url(b'{"alg":"ES256"}')
+    claims = cdp_jwt._base64url(
+        b'{"iss":"joe",\r\n "exp":1300819380,\r\n "http://example.com/is_root":true}'
+    )
+    assert header == "eyJhbGciOiJFUzI1NiJ9"
+    raw_signature = base64.urlsafe_b64decode(
+        "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q=="
+    )
+    r, s = (
+        int.from_bytes(half, "big") for half in (raw_signature[:32], raw_signature[32:])
+    )
+    der = utils.encode_dss_signature(r, s)
+    assert cdp_jwt._raw_signature(der) == raw_signature
+    RFC_7515_A_3_KEY.public_key().verify(
+        der, f"{header}.{claims}".encode(), ec.ECDSA(hashes.SHA256())
+    )
+
+
+# RFC 6979, appendix A.2.5: the key, and (message, r, s) for P-256 with SHA-256.
+RFC_6979_KEY = ec.derive_private_key(
+    0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721, ec.SECP256R1()
+)
+RFC_6979 = [
+    (
+        b"sample",
+        "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716",
+        "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8",
+    ),
+    (
+        b"test",
+        "F1ABB023518351CD71D881567B1EA663ED3EFCF6C5132B354F28D3B0B7D38367",
+        "019F4113742A2B14BD25926B49C649155F267E60D3814B4C0CC84250E46F0083",
+    ),
+]
+# With that key, messages whose r or s needs fewer octets than 32: (message, r, s).
+SHORT = [
+    (b"192", 32, 31),
+    (b"281", 31, 32),
+    (b"67895", 31, 31),
+    (b"95258", 32, 30),
+    (b"148885", 30, 32),
+]
+
+
+def deterministic(message: bytes) -> bytes:
+    """A DER signature by RFC 6979, or skip where `cryptography` or OpenSSL cannot."""
+    try:
+        scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+        return RFC_6979_KEY.sign(message, scheme)
+    except (TypeError, cryptography.exceptions.UnsupportedAlgorithm):
+        pytest.skip("deterministic ECDSA needs cryptography >= 43 on OpenSSL >= 3.2")
+
+
+@pytest.mark.parametrize(("message", "r", "s"), RFC_6979)
+def test_signature_of_p256_is_rfc_6979_a_2_5(message, r, s):
+    assert cdp_jwt._raw_signature(deterministic(message)).hex().upper() == r + s
+
+
+@pytest.mark.parametrize(("message", "r", "s"), RFC_6979)
+def test_der_of_rfc_6979_a_2_5_becomes_r_and_s_on_every_version(message, r, s):
+    der = utils.encode_dss_signature(int(r, 16), int(s, 16))
+    assert cdp_jwt._raw_signature(der).hex().upper() == r + s
+
+
+@pytest.mark.parametrize(("message", "r_octets", "s_octets"), SHORT)
+def test_short_r_and_s_are_padded(message, r_octets, s_octets):
+    der = deterministic(message)
+    numbers = utils.decode_dss_signature(der)
+    assert [(number.bit_length() + 7) // 8 for number in numbers] == [
+        r_octets,
+        s_octets,
+    ]
+    signature = cdp_jwt._raw_signature(der)
+    assert len(signature) == 64
+    assert int.from_bytes(signature[:32], "big") == numbers[0]
+    assert int.from_bytes(signature[32:], "big") == numbers[1]
+
+
+@pytest.mark.parametrize("octets", range(1, 33))
+def test_r_and_s_of_any_length_are_padded(octets):
+    r, s = 1 << 8 * octets - 1, 0x7F << 8 * (octets - 1)
+    signature = cdp_jwt._raw_signature(utils.encode_dss_signature(r, s))
+    assert signature == r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+def test_signature_of_ed25519_is_each_of_the_1024_of_its_authors():
+    """`sign.input` of Bernstein et al.: seed and public key : public : message : sm."""
+    lines = vector("Ed25519/sign.input").split()
+    assert len(lines) == 1024
+    for line in lines:
+        seed_and_public, _, message, signed = line.split(":")[:4]
+        text = base64.b64encode(bytes.fromhex(seed_and_public)).decode()
+        key = cdp_jwt.ApiKey(NAME, text)
+        signature = cdp_jwt._sign(key._private_key, bytes.fromhex(message))
+        assert signature.hex() == signed[:128]
+
+
+def fips_186_3() -> list[dict[str, str]]:
+    """The P-256, SHA-256 cases of SigGen.txt, as lists of `Name = hex`."""
+    section = vector("ECDSA/FIPS_186-3/SigGen.txt").split("[P-256,SHA-256]")[1]
+    fields = re.findall(r"^(\w+) = (\w+)", section.split("[", 1)[0], re.MULTILINE)
+    return [dict(fields[i : i + 7]) for i in range(0, len(fields), 7)]
+
+
+def test_fips_186_3_vectors_verify_through_the_raw_form():
+    """Keys from their scalar, signatures from r and s; the token's own one as well."""
+    cases = fips_186_3()
+    assert len(cases) == 15
+    for case in cases:
+        private_key = ec.derive_private_key(int(case["d"], 16), ec.SECP256R1())
+        key = cdp_jwt.ApiKey(NAME, pem(private_key))
+        numbers = key._private_key.public_key().public_numbers()
+        assert (numbers.x, numbers.y) == (int(case["Qx"], 16), int(case["Qy"], 16))
+        der = utils.encode_dss_signature(int(case["R"], 16), int(case["S"], 16))
+        assert cdp_jwt._raw_signature(der).hex() == case["R"] + case["S"]
+        message = bytes.fromhex(case["Msg"])
+        private_key.public_key().verify(der, message, ec.ECDSA(hashes.SHA256()))
+        verified(key.ws_jwt(), private_key)
+
+
+def test_rfc_6979_vectors_of_cryptography_are_reproduced():
+    text = vector("ECDSA/RFC6979/evppkey_ecdsa_rfc6979.txt")
+    cases = re.findall(
+        r"DigestSign = SHA256\nKey = P-256_PRIV\nNonceType = deterministic\n"
+        r'Input = "(\w+)"\nOutput = (\w+)',
+        text,
+    )
+    assert len(cases) == 2
+    for message, der in cases:
+        assert deterministic(message.encode()).hex() == der.lower()
+
+
+@pytest.mark.parametrize("octets", range(64))
+def test_base64url_has_its_alphabet_and_no_padding(octets):
+    """RFC 7515, section 2, against a plain definition of the encoding."""
+    content = bytes((octets * 37 + 251 * i) % 256 for i in range(octets))
+    bits = "".join(f"{octet:08b}" for octet in content)
+    bits += "0" * (-len(bits) % 6)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    plain = "".join(alphabet[int(bits[i : i + 6], 2)] for i in range(0, len(bits), 6))
+    assert cdp_jwt._base64url(content) == plain
+
+
+@pytest.mark.parametrize(("algorithm", "count"), [("ES256", 10_000), ("EdDSA", 1_000)])
+def test_thousands_of_tokens_verify(private_key, key, count):
+    """Among 10,000 ES256 signatures about 78 have an r or s that is short."""
+    jwk = joserfc.jwk.import_key(
+        public_pem(private_key), "OKP" if count == 1_000 else "EC"
+    )
+    nonces, short = set(), 0
+    for number in range(count):
+        token = key.rest_jwt("GET", f"{ACCOUNTS}/{number}")
+        claims = jwt.decode(token, private_key.public_key(), [key.algorithm])
+        assert claims["uri"] == f"GET api.coinbase.com{ACCOUNTS}/{number}"
+        seen = joserfc.jwt.decode(token, jwk, registry=JOSERFC)
+        nonces.add(seen.header["nonce"])
+        signature = segments(token)[2]
+        assert len(signature) == 64
+        short += 0 in (signature[0], signature[32])
+    assert len(nonces) == count
+    assert count == 1_000 or 20 < short < 200
+
+
+# -------------------------------------------------------------------- 5. tokens
+
+
+def test_rest_token_is_exactly_what_coinbase_documents(key, private_key, frozen):
+    token = key.rest_jwt("GET", ACCOUNTS)
+    header, claims, signature = segments(token)
+    nonce = json.loads(header)["nonce"]
+    assert re.fullmatch("[0-9a-f]{64}", nonce)
+    assert json.loads(header) == {
+        "alg": key.algorithm,
+        "typ": "JWT",
+        "kid": NAME,
+        "nonce": nonce,
+    }
+    assert json.loads(claims) == {
+        "sub": NAME,
+        "iss": "cdp",
+        "nbf": frozen - 5,
+        "exp": frozen + 115,
+        "uri": "GET api.coinbase.com/api/v3/brokerage/accounts",
+    }
+    assert len(signature) == 64
+    verified(token, private_key)
+
+
+def test_websocket_token_has_no_uri(key, private_key, frozen):
+    header, claims, _ = segments(key.ws_jwt())
+    assert json.loads(header)["kid"] == NAME
+    assert json.loads(claims) == {
+        "sub": NAME,
+        "iss": "cdp",
+        "nbf": frozen - 5,
+        "exp": frozen + 115,
+    }
+    verified(key.ws_jwt(), private_key)
+
+
+def test_clock_is_read_once_for_a_token(key, monkeypatch):
+    readings = []
+    monkeypatch.setattr(time, "time", lambda: readings.append(1) or NOW + len(readings))
+    token = json.loads(segments(key.ws_jwt())[1])
+    assert len(readings) == 1
+    assert token["exp"] - token["nbf"] == 120
+
+
+def test_nonce_is_new_each_time(key):
+    nonces = {jwt.get_unverified_header(key.ws_jwt())["nonce"] for _ in range(100)}
+    assert len(nonces) == 100
+
+
+UTC = datetime.timezone.utc
+PLUS_2 = datetime.timezone(datetime.timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("not_before", "nbf"),
+    [
+        (NOW + 3600, NOW + 3600),
+        (NOW - 119, NOW - 119),
+        (datetime.datetime.fromtimestamp(NOW + 60, UTC), NOW + 60),
+        (datetime.datetime.fromtimestamp(NOW + 60.7, PLUS_2), NOW + 60),
+    ],
+)
+def test_not_before_dates_a_token_for_a_later_window(
+    key, private_key, frozen, not_before, nbf
+):
+    for token in (
+        key.rest_jwt("GET", ACCOUNTS, not_before=not_before),
+        key.ws_jwt(not_before=not_before),
+    ):
+        claims = verified(token, private_key)
+        assert (claims["nbf"], claims["exp"]) == (nbf, nbf + 120)
+
+
+@pytest.mark.parametrize(
+    ("not_before", "message"),
+    [
+        (NOW - 120, "not_before: such a token expired 0 s ago"),
+        (NOW - 500, "not_before: such a token expired 380 s ago"),
+        (datetime.datetime(2020, 1, 1), "not_before is neither an int (epoch seconds) nor a time with an offset"),
+        (NOW + 0.5, "not_before is neither an int (epoch seconds) nor a time with an offset"),
+        ("2026-01-01", "not_before is neither an int (epoch seconds) nor a time with an offset"),
+        (True, "not_before is neither an int (epoch seconds) nor a time with an offset"),
+        (NOW * 1000, "not_before is in milliseconds; expected seconds"),
+    ],
+)  # fmt: skip
+def test_not_before_that_makes_no_token_is_refused(key, frozen, not_before, message):
+    with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+        key.ws_jwt(not_before=not_before)
+    assert str(caught.value) == message
+
+
+WITH_UUID = "/v2/accounts/2bbf394c-193b-5b2a-9155-3b4732659ede/transactions"
+# (method, path or URL, host) -> uri
+REQUESTS = [
+    (("GET", ACCOUNTS), "GET api.coinbase.com/api/v3/brokerage/accounts"),
+    (("get", ACCOUNTS), "GET api.coinbase.com/api/v3/brokerage/accounts"),
+    (("Post", ORDERS), "POST api.coinbase.com/api/v3/brokerage/orders"),
+    (("put", "/v2/user"), "PUT api.coinbase.com/v2/user"),
+    (("delete", WITH_UUID), f"DELETE api.coinbase.com{WITH_UUID}"),
+    (("patch", "/v2/user"), "PATCH api.coinbase.com/v2/user"),
+    (("head", "/"), "HEAD api.coinbase.com/"),
+    (("GET", f"{ACCOUNTS}?limit=1&x=/../#"[:-1]), "GET api.coinbase.com/api/v3/brokerage/accounts"),
+    (("GET", f"{ACCOUNTS}?"), "GET api.coinbase.com/api/v3/brokerage/accounts"),
+    (("GET", "/a?b?c"), "GET api.coinbase.com/a"),
+    (("GET", "/v2/x%20y%2Fz"), "GET api.coinbase.com/v2/x%20y%2Fz"),
+    (("GET", '/v2/a"b'), 'GET api.coinbase.com/v2/a"b'),
+    (("GET", "/v2/a..b/.c/d./..."), "GET api.coinbase.com/v2/a..b/.c/d./..."),
+    (("GET", "/platform/v2/evm"), "GET api.coinbase.com/platform/v2/evm"),
+    (("GET", "/a//b/"), "GET api.coinbase.com/a//b/"),
+    (("GET", "/a:b@c"), "GET api.coinbase.com/a:b@c"),
+    (("GET", f"https://api.coinbase.com{ACCOUNTS}?limit=1"), "GET api.coinbase.com/api/v3/brokerage/accounts"),
+    (("GET", "HTTPS://API.Coinbase.com/v2/user"), "GET api.coinbase.com/v2/user"),
+    (("GET", "https://api.cdp.coinbase.com:443/x"), "GET api.cdp.coinbase.com/x"),
+    (("GET", "https://localhost:8443/x?u=https://y"), "GET localhost:8443/x"),
+    (("GET", "/x?u=https://y"), "GET api.coinbase.com/x"),
+    (("GET", "/x", "API.CDP.Coinbase.com"), "GET api.cdp.coinbase.com/x"),
+    (("GET", "/x", "127.0.0.1:8443"), "GET 127.0.0.1:8443/x"),
+    (("GET", "/x", "localhost:443"), "GET localhost/x"),
+    (("GET", "https://a.example/x", "b.example"), "GET a.example/x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "uri"), REQUESTS)
+def test_uri_is_method_host_and_path_without_query(key, private_key, arguments, uri):
+    method, path, *host = arguments
+    assert cdp_jwt.format_jwt_uri(*arguments) == uri
+    token = (
+        key.rest_jwt(method, path, host=host[0]) if host else key.rest_jwt(method, path)
+    )
+    assert verified(token, private_key)["uri"] == uri
+    built = cdp_jwt.build_rest_jwt(uri, NAME, SECRETS[key.algorithm])
+    assert verified(built, private_key)["uri"] == uri
+
+
+METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
+HTTPS = "not an https URL; others could read the token"
+HOST = "the host is malformed; expected name or name:port"
+DOTS = "the path has a segment . or ..; resolve it"
+BAD_REQUESTS = [
+    (("FETCH", "/x"), f"unknown method FETCH; expected one of {METHODS}"),
+    (("CONNECT", "/x"), f"unknown method CONNECT; expected one of {METHODS}"),
+    (("", "/x"), f"unknown method; expected one of {METHODS}"),
+    (("GET ", "/x"), f"unknown method; expected one of {METHODS}"),
+    ((None, "/x"), f"unknown method; expected one of {METHODS}"),
+    (("GET", ""), "the path is empty"),
+    (("GET", "accounts"), "the path begins with 'a'; expected one /"),
+    (("GET", "?x=1"), "the path begins with '?'; expected one /"),
+    (("GET", "//evil.example/x"), "the path begins with '//'; expected one /"),
+    (("GET", "@evil.example/x"), "the path begins with '@'; expected one /"),
+    (("GET", ".evil.example/x"), "the path begins with '.'; expected one /"),
+    (("GET", "/a b"), "the path has ' ' at position 3; remove or encode it"),
+    (("GET", "/a\n"), r"the path has '\n' at position 3; remove or encode it"),
+    (("GET", "/a\r\nX: y"), r"the path has '\r' at position 3; remove or encode it"),
+    (("GET", "/a\x7f"), r"the path has '\x7f' at position 3; remove or encode it"),
+    (("GET", "/\u00e9"), r"the path has '\xe9' at position 2; remove or encode it"),
+    (("GET", "/\u0130"), r"the path has '\u0130' at position 2; remove or encode it"),
+    (("GET", "/x?q=\u20ac"), r"the path has '\u20ac' at position 6; remove or encode it"),
+    (("GET", "/a#b"), "the path has '#' at position 3; remove or encode it"),
+    (("GET", "/a?b#c"), "the path has '#' at position 5; remove or encode it"),
+    (("GET", "/a\\b"), r"the path has '\\' at position 3; remove or encode it"),
+    (("GET", "/a/../b"), DOTS),
+    (("GET", "/a/.."), DOTS),
+    (("GET", "/./a"), DOTS),
+    (("GET", "/a/.?b"), DOTS),
+    (("GET", "/a/%2e%2E/b"), DOTS),
+    (("GET", "/a/.%2e"), DOTS),
+    (("GET", None), "the path is NoneType, not text"),
+    (("GET", b"/x"), "the path is bytes, not text"),
+    (("GET", "http://api.coinbase.com/x"), HTTPS),
+    (("GET", "HTTP://api.coinbase.com/x"), HTTPS),
+    (("GET", "ftp://api.coinbase.com/x"), HTTPS),
+    (("GET", "file:///etc/passwd"), HTTPS),
+    (("GET", "https://user:pw@api.coinbase.com/x"), "the URL has a user before its host; remove it"),
+    (("GET", "https://api.coinbase.com"), "the path is empty"),
+    (("GET", "https://api.coinbase.com?x"), "the path begins with '?'; expected one /"),
+    (("GET", "https://api.coinbase.com//x"), "the path begins with '//'; expected one /"),
+    (("GET", "https:///x"), "the host is empty"),
+    (("GET", "https://api.coinbase.com\\@evil.example/x"), "the URL has a user before its host; remove it"),
+    (("GET", "https://[::1]/x"), "the host has '[' at position 1; remove or encode it"),
+    (("GET", "/x", "[::1]:8443"), "the host has '[' at position 1; remove or encode it"),
+    (("GET", "/x", ""), "the host is empty"),
+    (("GET", "/x", "a b"), "the host has ' ' at position 2; remove or encode it"),
+    (("GET", "/x", "a/b"), "the host has '/' at position 2; remove or encode it"),
+    (("GET", "/x", "me@a"), "the host has '@' at position 3; remove or encode it"),
+    (("GET", "/x", "a\n"), r"the host has '\n' at position 2; remove or encode it"),
+    (("GET", "/x", "\u212aelvin"), r"the host has '\u212a' at position 1; remove or encode it"),
+    (("GET", "/x", "a.example."), HOST),
+    (("GET", "/x", "a..b"), HOST),
+    (("GET", "/x", "-a"), HOST),
+    (("GET", "/x", "a:"), HOST),
+    (("GET", "/x", "a:0"), HOST),
+    (("GET", "/x", "a:65536"), HOST),
+    (("GET", "/x", "a:1:2"), HOST),
+    (("GET", "/x", "a:-1"), HOST),
+    (("GET", "/x", ".".join(["a" * 63] * 4)), HOST),
+    (("GET", "/x", "a" * 64), HOST),
+    (("GET", "/x", None), "the host is NoneType, not text"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_REQUESTS)
+def test_request_that_would_be_misread_is_refused(key, arguments, message):
+    method, path, *host = arguments
+    options = {"host": host[0]} if host else {}
+    for call in (key.rest_jwt, cdp_jwt.format_jwt_uri):
+        with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+            call(method, path, **options)
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("secret", [SEC1, PORTAL, body(SEC1), body(PKCS8)])
+def test_secret_in_place_of_any_other_argument_is_not_shown(key, secret):
+    for call in (
+        lambda: key.rest_jwt(secret, "/x"),
+        lambda: key.rest_jwt("GET", secret),
+        lambda: key.rest_jwt("GET", "/x", host=secret),
+        lambda: key.ws_jwt(not_before=secret),
+        lambda: cdp_jwt.build_rest_jwt(secret, NAME, SEC1),
+        lambda: cdp_jwt.ws_message("user"[:0] + secret, key=key),
+        lambda: cdp_jwt.ws_message("ticker", [secret]),
+        lambda: cdp_jwt.ws_message("ticker", type=secret),
+    ):
+        with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+            call()
+        assert not leaks(str(caught.value), secret)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    path=st.from_regex(r"/[!-~]{0,30}", fullmatch=True),
+    query=st.none() | st.text(max_size=9),
+)
+def test_uri_is_the_path_itself_or_an_error(path, query):
+    whole = path if query is None else f"{path}?{query}"
+    try:
+        uri = cdp_jwt.format_jwt_uri("GET", whole)
+    except cdp_jwt.InvalidRequestError:
+        assert re.search(
+            r"\A//|[#\\]|/\.{1,2}(/|\?|\Z)|/\.?%2e|[^!-~]", whole, re.IGNORECASE
+        )
+    else:
+        assert uri == "GET api.coinbase.com" + path.partition("?")[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(method=st.text(max_size=8), url=st.text(max_size=40), host=st.text(max_size=20))
+def test_any_text_is_a_request_or_an_invalid_request_error(method, url, host):
+    for attempt in (
+        (method, url, host),
+        ("GET", url, host),
+        ("GET", f"https://{url}", host),
+    ):
+        try:
+            uri = cdp_jwt.format_jwt_uri(*attempt)
+        except cdp_jwt.InvalidRequestError:
+            continue
+        assert re.fullmatch(r"[A-Z]+ [a-z0-9.:-]+/[!-~]*", uri)
+
+
+# ApiKey
+
+
+def test_key_shows_its_name_and_algorithm_alone(key):
+    shown = f"ApiKey(name={NAME!r}, algorithm={key.algorithm!r})"
+    assert repr(key) == str(key) == f"{key}" == shown
+    secret = SECRETS[key.algorithm]
+    kept = [repr(getattr(key, slot)) for slot in cdp_jwt.ApiKey.__slots__]
+    assert not leaks(" ".join([*kept, repr(dir(key))]), secret)
+    assert not hasattr(key, "__dict__")
+
+
+def test_key_cannot_be_changed(key):
+    for attempt in (
+        lambda: setattr(key, "name", "other"),
+        lambda: setattr(key, "new", 1),
+        lambda: delattr(key, "name"),
+    ):
+        with pytest.raises(AttributeError, match="cannot be changed"):
+            attempt()
+    assert key.name == NAME
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_key_is_not_pickled(key, protocol):
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(key, protocol)
+
+
+def test_key_is_not_copied(key):
+    for duplicate in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="not pickled"):
+            duplicate(key)
+
+
+def test_key_is_no_tuple(key):
+    """HTTP libraries would take a tuple for Basic credentials, and send it."""
+    assert not isinstance(key, tuple)
+    with pytest.raises(TypeError):
+        iter(key)
+
+
+def test_key_of_a_subclass_is_of_the_subclass(key_file):
+    class Desk(cdp_jwt.ApiKey):
+        pass
+
+    assert type(Desk.from_file(key_file)) is Desk
+    assert type(Desk.from_env(ADVANCED)) is Desk
+
+
+# WebSocket messages
+
+
+def test_websocket_message_holds_a_token_of_its_own(key, private_key):
+    tokens = set()
+    for kind in ("subscribe", "unsubscribe"):
+        text = cdp_jwt.ws_message("level2", ["BTC-USD", "ETH-USD"], key=key, type=kind)
+        message = json.loads(text)
+        token = message.pop("jwt")
+        assert message == {
+            "type": kind,
+            "channel": "level2",
+            "product_ids": ["BTC-USD", "ETH-USD"],
+        }
+        assert "uri" not in verified(token, private_key)
+        tokens.add(token)
+    assert len(tokens) == 2
+
+
+def test_websocket_message_of_market_data_needs_no_key():
+    assert json.loads(cdp_jwt.ws_message("heartbeats")) == {
+        "type": "subscribe",
+        "channel": "heartbeats",
+        "product_ids": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("user",), {}, "the channel user needs a key"),
+        (
+            ("futures_balance_summary",),
+            {},
+            "the channel futures_balance_summary needs a key",
+        ),
+        (("ticker",), {"type": "sub"}, "type is neither 'subscribe' nor 'unsubscribe'"),
+        (("ticker", "BTC-USD"), {}, "product_ids is a text; expected a list of texts"),
+        (
+            ("ticker", ["BTC USD"]),
+            {},
+            "the product has ' ' at position 4; remove or encode it",
+        ),
+        (("ticker", [None]), {}, "the product is NoneType, not text"),
+        (("",), {}, "the channel is empty"),
+        (("tick er",), {}, "the channel has ' ' at position 5; remove or encode it"),
+    ],
+)
+def test_websocket_message_that_would_fail_is_refused(arguments, options, message):
+    with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+        cdp_jwt.ws_message(*arguments, **options)
+    assert str(caught.value) == message
+
+
+# The official SDK's jwt_generator
+
+
+def test_drop_in_runs_a_program_that_was_written_for_the_sdk(
+    private_key, algorithm, frozen
+):
+    """The SDK's documented use, with nothing but the import changed."""
+    import cdp_jwt as jwt_generator
+
+    api_key, api_secret = NAME, SECRETS[algorithm]
+    jwt_uri = jwt_generator.format_jwt_uri("POST", ORDERS)
+    rest = jwt_generator.build_rest_jwt(jwt_uri, api_key, api_secret)
+    by_keyword = jwt_generator.build_rest_jwt(
+        uri=jwt_uri, key_var=api_key, secret_var=api_secret
+    )
+    ws = jwt_generator.build_ws_jwt(api_key, api_secret)
+    ws_by_keyword = jwt_generator.build_ws_jwt(key_var=api_key, secret_var=api_secret)
+    times = {"nbf": frozen - 5, "exp": frozen + 115}
+    expected = {"sub": NAME, "iss": "cdp", **times}
+    for token in (rest, by_keyword):
+        assert json.loads(segments(token)[1]) == {**expected, "uri": jwt_uri}
+        verified(token, private_key)
+    for token in (ws, ws_by_keyword):
+        assert json.loads(segments(token)[1]) == expected
+        verified(token, private_key)
+    assert (
+        jwt_generator.format_jwt_uri(method="GET", path="/x")
+        == "GET api.coinbase.com/x"
+    )
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "GET api.coinbase.com/api/v3/brokerage/accounts?limit=1",
+        "GET https://api.coinbase.com/api/v3/brokerage/accounts",
+        "GET http://api.coinbase.com/api/v3/brokerage/accounts",
+        "get api.coinbase.com/api/v3/brokerage/accounts",
+        "GET /api/v3/brokerage/accounts",
+        "GET API.coinbase.com/api/v3/brokerage/accounts",
+        "GET api.coinbase.com:443/api/v3/brokerage/accounts",
+    ],
+)
+def test_drop_in_shows_the_right_uri_for_a_wrong_one(uri):
+    with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+        cdp_jwt.build_rest_jwt(uri, NAME, SEC1)
+    right = "GET api.coinbase.com/api/v3/brokerage/accounts"
+    assert str(caught.value) == f"this uri would earn a 401; use {right!r}"
+    cdp_jwt.build_rest_jwt(right, NAME, SEC1)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [None, "", "GET", "GET ", "/x", "GET  api.coinbase.com/x", "GET a.example/x y"],
+)
+def test_drop_in_refuses_what_is_no_uri(uri):
+    with pytest.raises(cdp_jwt.InvalidRequestError):
+        cdp_jwt.build_rest_jwt(uri, NAME, SEC1)
+
+
+def test_drop_in_remembers_parsed_keys_by_hash_and_not_many(monkeypatch):
+    parsed = []
+    original = cdp_jwt._parse_secret
+    monkeypatch.setattr(
+        cdp_jwt, "_parse_secret", lambda s: parsed.append(1) or original(s)
+    )
+    monkeypatch.setattr(cdp_jwt, "_remembered", {})
+    for _ in range(3):
+        cdp_jwt.build_ws_jwt(NAME, PORTAL)
+        cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", NAME, PORTAL)
+    assert len(parsed) == 1
+    assert verified(cdp_jwt.build_ws_jwt(UUID, PORTAL), ED25519)["kid"] == UUID
+    assert len(parsed) == 2
+    for number in range(100):
+        cdp_jwt.build_ws_jwt(f"key {number}", PORTAL)
+    assert len(cdp_jwt._remembered) <= 8
+    assert all(type(mark) is bytes and len(mark) == 32 for mark in cdp_jwt._remembered)
+    assert not leaks(repr(cdp_jwt._remembered), PORTAL)
+
+
+def test_drop_in_remembers_no_key_that_was_refused():
+    for _ in range(2):
+        message = refused(
+            lambda: cdp_jwt.build_ws_jwt(NAME, flipped(PORTAL, 3)), PORTAL
+        )
+        assert message == HALVES
+
+
+# -------------------------------------------------------------- 8. command line
+
+
+@pytest.fixture
+def with_key(key_file, monkeypatch) -> pathlib.Path:
+    monkeypatch.setenv("CDP_KEY_FILE", str(key_file))
+    return key_file
+
+
+def test_command_prints_the_token_alone(run, with_key):
+    result = run("GET", f"{ACCOUNTS}?limit=1")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith("\n")
+    assert result.out.count("\n") == 1
+    claims = verified(result.out.strip(), P256)
+    assert claims["uri"] == "GET api.coinbase.com/api/v3/brokerage/accounts"
+
+
+def test_command_takes_a_url_and_a_method_in_any_case(run, with_key):
+    result = run("post", "https://api.cdp.coinbase.com/platform/x?y=1")
+    assert (
+        verified(result.out.strip(), P256)["uri"]
+        == "POST api.cdp.coinbase.com/platform/x"
+    )
+    result = run("GET", "/x", "--host", "LOCALHOST:8443")
+    assert verified(result.out.strip(), P256)["uri"] == "GET localhost:8443/x"
+    result = run("--host=localhost", "GET", "/x")
+    assert verified(result.out.strip(), P256)["uri"] == "GET localhost/x"
+
+
+def test_command_prints_a_line_for_the_shell(run, with_key):
+    result = run("GET", ACCOUNTS, "--export")
+    found = re.fullmatch(r"export JWT='([\w.-]+)'\n", result.out)
+    assert verified(found[1], P256)
+
+
+def test_command_prints_a_header_for_curl(run, with_key):
+    result = run("GET", ACCOUNTS, "--header")
+    found = re.fullmatch(r"Authorization: Bearer ([\w.-]+)\n", result.out)
+    assert verified(found[1], P256)
+
+
+def test_command_makes_websocket_tokens_and_messages(run, with_key):
+    assert "uri" not in verified(run("ws").out.strip(), P256)
+    assert run("ws", "--header").out.startswith("Authorization: Bearer ey")
+    message = json.loads(run("ws", "ticker", "BTC-USD", "ETH-USD").out)
+    assert verified(message.pop("jwt"), P256)
+    assert message == {
+        "type": "subscribe",
+        "channel": "ticker",
+        "product_ids": ["BTC-USD", "ETH-USD"],
+    }
+    assert json.loads(run("ws", "user").out)["product_ids"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "nbf"),
+    [
+        ("+3600", NOW + 3600),
+        ("+0", NOW),
+        ("2027-01-15T08:00:00Z", NOW),
+        ("2027-01-15T08:00:00z", NOW),
+        ("2027-01-15T10:00:00+02:00", NOW),
+        ("2027-01-15 08:01:00.250+00:00", NOW + 60),
+    ],
+)
+def test_command_dates_a_token_for_later(run, with_key, frozen, text, nbf):
+    for words in (["GET", ACCOUNTS], ["ws"]):
+        claims = verified(run(*words, "--not-before", text).out.strip(), P256)
+        assert (claims["nbf"], claims["exp"]) == (nbf, nbf + 120)
+
+
+def test_command_refuses_a_window_that_is_over(run, with_key, frozen):
+    result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T07:57:00Z")
+    assert result == Result(
+        1, "", "cdp_jwt: error: not_before: such a token expired 60 s ago\n"
+    )
+
+
+def test_command_finds_the_key_where_it_is(run, key_file, tmp_path, stdin, monkeypatch):
+    pem_file = write_private(tmp_path / "key.pem", PORTAL)
+    assert run("ws", "--key-file", str(key_file)).code == 0
+    assert run("ws", "--key-file", str(pem_file), "--key-name", UUID).code == 0
+    stdin(key_file.read_text(encoding="utf-8"))
+    assert run("ws", "--key-file", "-").code == 0
+    stdin(PORTAL)
+    assert run("ws", "--key-file=-", f"--key-name={UUID}").code == 0
+    monkeypatch.setenv("CDP_KEY_FILE", str(pem_file))
+    result = run("ws", "--key-name", UUID)
+    assert verified(result.out.strip(), ED25519)["kid"] == UUID
+    result = run("ws", "--key-file", str(key_file))
+    assert verified(result.out.strip(), P256)["kid"] == NAME
+    monkeypatch.delenv("CDP_KEY_FILE")
+    for variable, value in ADVANCED.items():
+        monkeypatch.setenv(variable, value)
+    assert verified(run("ws").out.strip(), P256)["kid"] == NAME
+
+
+def test_command_shows_warnings(run, with_key):
+    with_key.chmod(0o644)
+    result = run("ws")
+    assert result.code == 0
+    assert result.err == (
+        f"cdp_jwt: warning: {with_key}: group or others can read this key file; chmod 600 it\n"
+    )
+
+
+def test_command_with_no_arguments_says_how_to_call_it(run):
+    result = run()
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("usage: python cdp_jwt.py METHOD PATH ")
+    assert len(result.err.splitlines()) <= 4
+
+
+def test_command_help_fits_a_screen_and_ends_with_a_session(run):
+    for option in ("--help", "-h"):
+        result = run(option, "ws")
+        assert (result.code, result.err) == (0, "")
+        lines = result.out.splitlines()
+        assert len(lines) <= 24
+        assert max(map(len, lines)) <= 88
+        assert lines[-1].startswith("  $ python cdp_jwt.py GET ")
+
+
+def test_command_help_names_every_option(run):
+    text = run("--help").out
+    for option in (*cdp_jwt.FLAGS, *cdp_jwt.VALUED):
+        assert f"--{option.rstrip('=')}" in text
+
+
+def test_command_version(run):
+    assert run("--version") == Result(0, f"cdp_jwt {cdp_jwt.__version__}\n", "")
+
+
+CANARY = "c4n4ryc4n4ryc4n4ry"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["FROB", "/x"], "unknown command or method; see --help"),
+        (["PTACH", "/x"], "unknown command or method; did you mean PATCH?"),
+        (["GET"], "METHOD takes one PATH; 0 were given"),
+        (["GET", "/x", CANARY], "METHOD takes one PATH; 2 were given"),
+        (["GET", "/x", "--exprot"], "unknown option; did you mean --export?"),
+        (["GET", "/x", f"--{CANARY}"], "unknown option; see --help"),
+        (["GET", "/x", f"-{CANARY}"], "unknown option; see --help"),
+        ([CANARY], "unknown command or method; see --help"),
+        (["GET", "/x", "--host"], "--host needs a value"),
+        (["GET", "/x", f"--export={CANARY}"], "--export takes no value"),
+        (["GET", "/x", "--export", "--header"], "--export and --header exclude each other"),
+        (["ws", "user", "--header"], "ws CHANNEL prints a message, not a token"),
+        (["ws", "user", "--not-before", "+1"], "ws CHANNEL prints a message, not a token"),
+        (["GET", "/x", "--not-before", CANARY], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
+        (["GET", "/x", "--not-before", "2027-01-15T08:00:00"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
+        (["GET", "/x", "--not-before", "-5"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
+        ([*SEC1.splitlines()[:2], "/x"], "unknown option; see --help"),
+        (["GET", "/x", PORTAL], "METHOD takes one PATH; 2 were given"),
+    ],
+)  # fmt: skip
+def test_command_that_is_misspelt_is_refused_without_repeating_it(
+    run, with_key, words, message
+):
+    assert run(*words) == Result(2, "", f"cdp_jwt: error: {message}\n")
+
+
+def test_command_needs_a_file_for_a_key_name(run):
+    message = "--key-name goes with --key-file or CDP_KEY_FILE"
+    assert run("ws", "--key-name", NAME) == Result(
+        2, "", f"cdp_jwt: error: {message}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [a for a in BAD_REQUESTS if len(a[0]) == 2]
+)
+def test_command_refuses_the_same_requests(run, with_key, arguments, message):
+    method, path = arguments
+    if isinstance(path, str) and method in cdp_jwt.METHODS:
+        assert run(method, path) == Result(1, "", f"cdp_jwt: error: {message}\n")
+
+
+def test_command_fails_without_a_key(run):
+    result = run("GET", ACCOUNTS)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "cdp_jwt: error: no API key; set CDP_KEY_FILE (or give --key-file), or"
+        " COINBASE_API_KEY and COINBASE_API_SECRET, or CDP_API_KEY_ID and"
+        " CDP_API_KEY_SECRET\n"
+    )
+
+
+def test_command_escapes_control_characters(run, tmp_path):
+    path = tmp_path / "evil\x1b[31m\n.json"
+    path.write_text("{")
+    path.chmod(0o600)
+    result = run("ws", "--key-file", str(path))
+    assert result.code == 1
+    assert r"evil\x1b[31m\n.json: damaged JSON" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_command_is_interrupted_with_130(run, monkeypatch, with_key):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cdp_jwt, "_token_line", interrupt)
+    assert run("ws") == Result(130, "", "")
+
+
+# As its users run it: processes, the file by itself under another name
+
+
+@pytest.fixture
+def copied(tmp_path) -> pathlib.Path:
+    """The file alone, under another name, in a directory with an awkward name."""
+    folder = tmp_path / "a folder, ключ"
+    folder.mkdir()
+    return pathlib.Path(shutil.copy(MODULE, folder / "signer.py"))
+
+
+def process(command: list[object], **options) -> subprocess.CompletedProcess:
+    environment = {"PATH": os.environ["PATH"], **options.pop("env", {})}
+    return subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["-I"], ["-O"], ["-W", "error"], ["-X", "utf8=0"]]
+)
+def test_copied_file_signs_under_another_name(copied, key_file, flags):
+    result = process(
+        [sys.executable, *flags, copied, "GET", ACCOUNTS, "--key-file", key_file]
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert verified(result.stdout.strip(), P256)["kid"] == NAME
+
+
+def test_copied_file_signs_in_the_c_locale_without_home(copied, key_file):
+    result = process(
+        [sys.executable, copied, "ws"],
+        env={"CDP_KEY_FILE": str(key_file), "LC_ALL": "C"},
+        cwd=copied.parent,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_copied_file_speaks_under_its_own_name(copied):
+    result = process([sys.executable, copied, "GET", "x"])
+    assert result.returncode == 1
+    assert result.stderr.startswith("signer: error: ")
+    result = process([sys.executable, copied])
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: python signer.py METHOD PATH")
+    assert result.stdout == ""
+
+
+def test_copied_file_is_a_module_of_any_package(copied):
+    package = copied.parent / "vendored"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(MODULE, package / "auth.py")
+    program = (
+        "from vendored import auth; import logging, sys;"
+        f"key = auth.ApiKey({NAME!r}, {PORTAL!r}); print(key.ws_jwt());"
+        "assert auth.__name__ == 'vendored.auth'"
+    )
+    result = process([sys.executable, "-c", program], cwd=copied.parent)
+    assert (result.returncode, result.stderr) == (0, "")
+    verified(result.stdout.strip(), ED25519)
+
+
+needs_shell = pytest.mark.skipif(
+    not (shutil.which("sh") and os.name == "posix"), reason="needs a POSIX shell"
+)
+
+
+@needs_shell
+def test_command_composes_with_the_shell(copied, key_file):
+    """$(...), eval and a pipe, as the README shows them."""
+    command = f'"{sys.executable}" signer.py GET {ACCOUNTS}'
+    script = f"""
+        set -e
+        token=$({command}); echo "$token"
+        eval "$({command} --export)"; echo "$JWT"
+        {command} --header | cut -d' ' -f3
+    """
+    environ = {"CDP_KEY_FILE": str(key_file)}
+    result = process(["sh", "-c", script], env=environ, cwd=copied.parent)
+    assert (result.returncode, result.stderr) == (0, "")
+    tokens = result.stdout.split()
+    assert len(set(tokens)) == 3
+    for token in tokens:
+        assert verified(token, P256)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
+
+
+@needs_shell
+def test_command_ends_quietly_when_its_pipe_is_closed(copied, key_file):
+    command = f'sleep 0.5; "{sys.executable}" signer.py ws'
+    script = f'({command}; echo "code $?" >&2) | true'
+    environ = {"CDP_KEY_FILE": str(key_file)}
+    result = process(["sh", "-c", script], env=environ, cwd=copied.parent)
+    assert result.stderr == "code 141\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_command_says_when_its_output_is_lost(copied, key_file):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, str(copied), "ws", "--key-file", str(key_file)],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert result.returncode == 1
+    expected = (
+        "signer: error: standard output cannot be written: No space left on device\n"
+    )
+    assert result.stderr == expected
+
+
+WITHOUT_CRYPTOGRAPHY = """
+import sys, runpy
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "cryptography":
+            raise ModuleNotFoundError("No module named 'cryptography'")
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_command_without_cryptography_helps_and_says_how_to_install_it(copied):
+    def run_without(*words: str) -> subprocess.CompletedProcess:
+        program = f"sys.argv = {['signer.py', *words]!r}"
+        return process([
+            sys.executable, "-c",
+            f"{WITHOUT_CRYPTOGRAPHY}\n{program}\nrunpy.run_path({str(copied)!r}, run_name='__main__')",
+        ])  # fmt: skip
+
+    assert run_without("--version").stdout == f"cdp_jwt {cdp_jwt.__version__}\n"
+    assert run_without("--help").returncode == 0
+    result = run_without("GET", ACCOUNTS)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "signer: error: cryptography >= 3.4.8 is needed (No module named 'cryptography');"
+        " pip install cryptography, apt install python3-cryptography or dnf install"
+        " python3-cryptography\n"
+    )
+
+
+def test_import_without_cryptography_is_an_import_error(copied):
+    program = f"{WITHOUT_CRYPTOGRAPHY}\nsys.path.insert(0, {str(copied.parent)!r})\nimport signer"
+    result = process([sys.executable, "-c", program])
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "ImportError: cryptography >= 3.4.8 is "
+    )
+
+
+def test_old_cryptography_is_named(copied):
+    program = (
+        "import sys, cryptography; cryptography.__version__ = '3.3.2'\n"
+        f"sys.path.insert(0, {str(copied.parent)!r})\nimport signer"
+    )
+    result = process([sys.executable, "-c", program])
+    assert "ImportError: cryptography >= 3.4.8 is needed (found 3.3.2)" in result.stderr
+
+
+NO_SIDE_EFFECTS = """
+import sys
+{cryptography}
+before = set(sys.modules)
+forbidden = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn")
+def refuse(event, arguments):
+    if event.startswith(forbidden):
+        raise SystemExit(f"forbidden: {{event}}")
+    if event == "open" and armed and isinstance(arguments[1], str) and set("wax+") & set(arguments[1]):
+        raise SystemExit(f"forbidden: writes {{arguments[0]}}")
+armed = False
+sys.addaudithook(refuse)
+sys.dont_write_bytecode = True
+sys.path.insert(0, {folder!r})
+import signer
+armed = True
+key = signer.ApiKey({name!r}, {secret!r})
+print(key.rest_jwt("GET", "/x"))
+key.ws_jwt(); signer.build_ws_jwt({name!r}, {secret!r})
+new = set(sys.modules) - before
+heavy = {{"socket", "ssl", "http", "http.client", "urllib.request", "argparse", "logging"}}
+print(sorted(new & heavy))
+"""
+
+
+def test_making_a_token_opens_nothing_and_imports_no_network(copied):
+    program = NO_SIDE_EFFECTS.format(
+        cryptography="import cryptography.exceptions\n"
+        "from cryptography.hazmat.primitives import serialization, hashes\n"
+        "from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils\n"
+        "ec.derive_private_key(1, ec.SECP256R1())",  # up to 41 this imports socket
+        folder=str(copied.parent), name=NAME, secret=SEC1,
+    )  # fmt: skip
+    result = process([sys.executable, "-c", program])
+    assert (result.returncode, result.stderr) == (0, "")
+    token, imported = result.stdout.splitlines()
+    verified(token, P256)
+    assert imported == "[]"
+
+
+def test_token_is_made_in_a_network_namespace_without_interfaces(copied, key_file):
+    unshare = ["unshare", "-rn"]
+    if not shutil.which("unshare") or process([*unshare, "true"]).returncode:
+        pytest.skip("unshare -rn is not allowed here")
+    command = [sys.executable, copied, "GET", ACCOUNTS, "--key-file", key_file]
+    result = process([*unshare, *command])
+    assert (result.returncode, result.stderr) == (0, "")
+    verified(result.stdout.strip(), P256)
+
+
+# ---------------------------------------------------------- the project as a whole
+
+
+def source() -> str:
+    return MODULE.read_text(encoding="utf-8")
+
+
+def project() -> str:
+    return (HERE / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_module_imports_the_standard_library_and_cryptography_alone():
+    if not hasattr(sys, "stdlib_module_names"):
+        pytest.skip("Python 3.9 does not list its standard library")
+    names = set()
+    for node in ast.walk(ast.parse(source())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+            assert node.level == 0
+    foreign = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+    assert foreign == {"cryptography"}
+
+
+def test_script_metadata_and_pyproject_agree():
+    """PEP 723's block is what `uv run` and `pipx run` go by."""
+    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", source(), re.MULTILINE)[1]
+    for field in ("requires-python", "dependencies"):
+        line = re.search(rf"^# ({field} = .*)$", block, re.MULTILINE)[1]
+        assert re.search(rf"^{re.escape(line)}$", project(), re.MULTILINE), line
+
+
+def test_version_and_description_come_from_the_module():
+    assert 'dynamic = ["version", "description"]' in project()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", cdp_jwt.__version__)
+    assert cdp_jwt.__doc__.splitlines()[0].startswith("Coinbase (CDP) JWTs")
+
+
+def test_public_names_are_listed_and_documented():
+    for name in cdp_jwt.__all__:
+        assert getattr(cdp_jwt, name).__doc__, name
+    assert sorted(cdp_jwt.__all__) == list(cdp_jwt.__all__)
+
+
+def test_no_function_is_longer_than_45_lines_and_the_module_than_1000():
+    for node in ast.walk(ast.parse(source())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 45, node.name
+    assert source().count("\n") <= 1000
+
+
+def test_file_mode_makes_the_module_a_command():
+    if os.name == "posix":
+        assert MODULE.stat().st_mode & stat.S_IXUSR
+    assert source().startswith("#!/usr/bin/env python3\n")
+
+
+def test_another_key_does_not_verify(key):
+    """The verifiers used here do refuse: what they accept means something."""
+    other = {"ES256": OTHER_P256, "EdDSA": ed25519.Ed25519PrivateKey.generate()}
+    token = key.ws_jwt()
+    with pytest.raises(jwt.InvalidSignatureError):
+        verified(token, other[key.algorithm])
+    signing_input = token.rpartition(".")[0].encode()
+    signature = segments(token)[2]
+    public_key = PRIVATE_KEYS[key.algorithm].public_key()
+    if key.algorithm == "EdDSA":
+        public_key.verify(signature, signing_input)
+        with pytest.raises(InvalidSignature):
+            public_key.verify(signature, signing_input + b"x")
+
+
+# -------------------------------------------------------------------- `make demo`
+
+
+def demo() -> None:
+    """Show the main job without an account: key file, command, token, verification."""
+    with tempfile.TemporaryDirectory() as folder:
+        throwaway = ec.generate_private_key(ec.SECP256R1())
+        path = pathlib.Path(folder, "cdp_api_key.json")
+        write_private(path, {"name": NAME, "privateKey": pem(throwaway)})
+        command = [sys.executable, MODULE, "GET", ACCOUNTS, "--key-file", path]
+        print(f"$ python {MODULE.name} GET {ACCOUNTS} --key-file {path.name}")
+        result = process(command)
+        token = result.stdout.strip()
+        print(f"{token}\n")
+        header, claims, signature = segments(token)
+        print(f"header     {header.decode()}")
+        print(f"claims     {claims.decode()}")
+        print(f"signature  {len(signature)} octets, r and s")
+        verified(token, throwaway)
+        print("verified   by PyJWT and by joserfc, with the public key alone")
+
+
+if __name__ == "__main__":
+    demo()
