@@ -164,8 +164,8 @@ def _strict_base64(text: str) -> bytes:
 
 MENDS: Final = (  # what editors, shells and .env files do to a pasted value
     ("[\ufeff\u200b-\u200d\u2060]", "", "invisible characters removed"),
-    (r"(\\+r)?\\+n|\\+r", "\n", r"escaped line breaks (\n) made real"),
-    (r"\A(\\*[\"'`“”‘’])+|(\\*[\"'`“”‘’])+\Z", "", "quotes removed"),
+    (r"(\\{1,8}r)?\\{1,8}n|\\{1,8}r", "\n", r"escaped line breaks (\n) made real"),
+    (r"\A(\\{0,8}[\"'`“”‘’])+|(\\{0,8}[\"'`“”‘’])+\Z", "", "quotes removed"),
 )
 
 
@@ -205,29 +205,6 @@ def _unwrap_pem(text: str, repairs: list[str]) -> bytes:
     return octets
 
 
-def _parse_secret(value: object) -> tuple[PrivateKey, list[str]]:
-    """Return the private key in one of the texts that `ApiKey` lists, and repairs."""
-    secret, repairs = _mended(value, "secret")
-    if "-----" in secret:
-        octets, sizes = _unwrap_pem(secret, repairs), (121, 138, 48)
-    else:
-        # A bare 138 is what a CDP wallet secret looks like.
-        octets, sizes = _strict_base64("".join(secret.split())), (121, 64, 32)
-        if len(secret.split()) > 1:
-            repairs.append("secret: white space removed")
-        if len(octets) == 121:
-            repairs.append("secret: BEGIN and END lines added")
-        if len(octets) == 32:
-            repairs.append("secret: a bare seed, taken as it is: nothing can prove it")
-    try:
-        key = _whole_key(octets, sizes)
-    except UnsupportedAlgorithm:
-        raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
-    if key is None:
-        raise InvalidKeyError(_diagnose(secret, octets))
-    return key, repairs
-
-
 # What people paste instead of a secret: a pattern, what it is, what to do. The pattern
 # is sought in the text, followed by what its base64 holds, in hex, and its size.
 PASTE: Final = "paste the private key, `privateKey` in the key file"
@@ -253,10 +230,10 @@ MISTAKES: Final = (
     ("06032b6571", "a Ed448 key", KINDS),
     ("06072a8648ce3d0101", "a key with explicit curve parameters", KINDS),
     (r"\A[{\[]\s*[\"'}]", "a whole JSON key file", GIVE_PATH),
-    (r"(?i)\byour[ _-]|[{<][^}>]*[}>]|\.\.\.|…|\Ax+\s", "a placeholder", PASTE),
-    (rf"(?s)\A(?!.*{ENDS}).*--", "a PEM that is cut off", AGAIN),
+    (r"(?i)\byour[ _-]|[{<][^}>]{0,60}[}>]|\.\.\.|…|\Ax+\s", "a placeholder", PASTE),
+    (rf"(?s)\A(?!.*{ENDS}).*-----", "a PEM that is cut off", AGAIN),
     (r"(?s)---.*\n0 octets", "a PEM whose inside is not base64", AGAIN),
-    (r"---|\n(48|121) octets", "no whole P-256 or Ed25519 key", AGAIN),
+    (r"---|\n(48|121) octets", "a key that is damaged or in a rare form", AGAIN),
     (r"\n64 octets", "a damaged Ed25519 key, or a Coinbase Exchange secret", AGAIN),
     (r"\n(44|91) octets", "a public key", PASTE),
     (r"\n138 octets", "a CDP wallet secret, which signs no API calls", PASTE),
@@ -274,11 +251,34 @@ def _diagnose(secret: str, octets: bytes) -> str:
     return f"this is {what}; {remedy}"
 
 
+def _parse_secret(value: object) -> tuple[PrivateKey, list[str]]:
+    """Return the private key in one of the texts that `ApiKey` lists, and repairs."""
+    secret, repairs = _mended(value, "secret")
+    if "-----" in secret:
+        octets, sizes = _unwrap_pem(secret, repairs), (121, 138, 48)
+    else:
+        # A bare 138 is what a CDP wallet secret looks like.
+        octets, sizes = _strict_base64("".join(secret.split())), (121, 64, 32)
+        if len(secret.split()) > 1:
+            repairs.append("secret: white space removed")
+        if len(octets) == 121:
+            repairs.append("secret: BEGIN and END lines added")
+        if len(octets) == 32:
+            repairs.append("secret: a bare seed, taken as it is: nothing can prove it")
+    try:
+        key = _whole_key(octets, sizes)
+    except UnsupportedAlgorithm:
+        raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
+    if key is None:
+        raise InvalidKeyError(_diagnose(secret, octets))
+    return key, repairs
+
+
 def _parse_name(value: object) -> tuple[str, list[str]]:
     name, repairs = _mended(value, "name")
-    if "-----" in name or _whole_key(_strict_base64(name), (121, 64, 32)):
-        raise InvalidKeyError("the name is a private key: name and secret are swapped")
-    if re.search(r"(?i)[{<]|\byour[ _-]", name) or not name.isprintable():
+    if re.search(r"-----|\A[A-Za-z0-9+/=\s]{40,}\Z", name):
+        raise InvalidKeyError("the name looks like a key: name and secret are swapped")
+    if re.search(r"(?i)[{<]|\byour[ _-]|.{300}", name) or not name.isprintable():
         raise InvalidKeyError(f"the key's name is a placeholder or damaged; {AGAIN}")
     return name, repairs
 
@@ -288,6 +288,7 @@ SECRET_FIELDS: Final = ("privateKey", "secret", "privatePemKey")
 
 
 def _read_key_file(path: str) -> str:
+    mode = 0
     try:
         if path == "-":
             content = sys.stdin.buffer.read(MAX_KEY_FILE + 1)
@@ -295,16 +296,17 @@ def _read_key_file(path: str) -> str:
             with open(os.path.expanduser(path), "rb") as file:
                 content = file.read(MAX_KEY_FILE + 1)
                 mode = os.fstat(file.fileno()).st_mode
-            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
-                _warn(f"{path}: group or others can read this key file; chmod 600 it")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidKeyError("not UTF-8 text; expected JSON or PEM") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "this is not a path"
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or "closed, or not a path"
         raise InvalidKeyError(f"cannot be read: {reason}") from None
-    if len(content) > MAX_KEY_FILE:
-        raise InvalidKeyError("over 64 KiB; expected the JSON or PEM of one key")
+    if len(content) > MAX_KEY_FILE or not text.strip():
+        found = "empty" if not text.strip() else "over 64 KiB"
+        raise InvalidKeyError(f"{found}; expected the JSON or PEM of one key")
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
+        _warn(f"{path}: group or others can read this key file; chmod 600 it")
     return text
 
 
@@ -350,16 +352,18 @@ def _load_key_file(path: str, name: str | None) -> tuple[str, str, list[str], st
 
 
 def _load_environment(environ: Mapping[str, str]) -> tuple[str, str, list[str], str]:
-    """Return the same from the pair of variables that is set."""
+    """Return the same from the variables that are set."""
+    if environ.get("CDP_KEY_FILE"):
+        return _load_key_file(environ["CDP_KEY_FILE"], None)
     pairs = {}
     for secret, *names in (
         ("COINBASE_API_SECRET", "COINBASE_API_KEY"),
         ("CDP_API_KEY_SECRET", "CDP_API_KEY_ID", "CDP_API_KEY_NAME"),
     ):
-        given = [name for name in names if environ.get(name)]
+        given = [name for name in names if environ.get(name, "").strip()]
         if len({environ[name] for name in given}) > 1:
             raise InvalidKeyError(f"{' and '.join(given)} differ; unset one")
-        if bool(given) != bool(environ.get(secret)):
+        if bool(given) != bool(environ.get(secret, "").strip()):
             missing = secret if given else " or ".join(names)
             there = given[0] if given else secret
             raise InvalidKeyError(f"{there} is set but {missing} is not; set both")
@@ -370,7 +374,8 @@ def _load_environment(environ: Mapping[str, str]) -> tuple[str, str, list[str], 
             "no API key; set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and"
             " COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET"
         )
-    if len({name + _mended(secret, "")[0] for name, secret in pairs.values()}) > 1:
+    plain = [[_mended(text, "")[0] for text in pair] for pair in pairs.values()]
+    if plain[0] != plain[-1]:
         raise InvalidKeyError(f"{' differ from '.join(pairs)}; unset one pair")
     variables, (name, secret) = pairs.popitem()
     return name, secret, [], variables
@@ -408,7 +413,7 @@ def _jws(header: str, claims: str, private_key: PrivateKey) -> str:
 # ---------------------------------------------------------- 5. tokens: request -> JWT
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-# One slash, then visible ASCII without # and \: what every client sends as it stands.
+# One slash, then visible ASCII without # and \, which clients cut off or turn round.
 PATH: Final = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
 LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST: Final = rf"((?:{LABEL}\.)*{LABEL})(?::([1-9][0-9]{{0,4}}))?"
@@ -438,11 +443,10 @@ def _checked_host(host: str) -> str:
 
 
 def _checked_path(path: str) -> str:
-    """Return a path, with or without a query, that nobody rewrites on its way."""
+    """Return a path, with or without a query, that reaches the server as it stands."""
     if not isinstance(path, str) or not PATH.fullmatch(path):
         _checked_text(path, "path", r"[^!-~]|[#\\]")
-        start = "//" if path.startswith("//") else path[:1]
-        raise InvalidRequestError(f"the path begins with {start!a}; expected one /")
+        raise InvalidRequestError("the path does not begin with exactly one /")
     if "/." in path or "/%2" in path:
         segments = re.sub("(?i)%2e", ".", path.partition("?")[0]).split("/")
         if "." in segments or ".." in segments:
@@ -458,7 +462,7 @@ def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, s
         expected = ", ".join(METHODS)
         raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
     path = url_or_path
-    if isinstance(path, str) and "://" in path and not path.startswith("/"):
+    if isinstance(path, str) and re.match("[A-Za-z]+://", path):
         scheme, _, rest = path.partition("://")
         if scheme.lower() != "https":
             raise InvalidRequestError("not an https URL; others could read the token")
@@ -491,9 +495,8 @@ def _epoch_seconds(not_before: int | datetime, now: int) -> int:
         seconds = int(seconds.timestamp())
     if seconds > 10**11:  # the year 5138
         raise InvalidRequestError("not_before is in milliseconds; expected seconds")
-    late = now - seconds - LIFETIME
-    if late >= 0:
-        raise InvalidRequestError(f"not_before: such a token expired {late} s ago")
+    if seconds + LIFETIME <= now:
+        raise InvalidRequestError("not_before: such a token would have expired already")
     return seconds
 
 
@@ -569,11 +572,8 @@ class ApiKey:
         Raises:
             InvalidKeyError: none is set, a pair is half set, or two differ.
         """
-        environ = os.environ if environ is None else environ
-        if environ.get("CDP_KEY_FILE"):
-            return cls.from_file(environ["CDP_KEY_FILE"])
         try:
-            return cls(*_load_environment(environ))
+            return cls(*_load_environment(os.environ if environ is None else environ))
         except InvalidKeyError as error:
             raise _without_frames(error, "") from None
 
@@ -616,7 +616,8 @@ class ApiKey:
         )
 
     def __repr__(self) -> str:
-        return f"ApiKey(name={self.name!r}, algorithm={self.algorithm!r})"
+        name, algorithm = getattr(self, "name", None), getattr(self, "algorithm", None)
+        return f"ApiKey(name={name!r}, algorithm={algorithm!r})"
 
     def __setattr__(self, *_: object) -> NoReturn:
         raise AttributeError("an ApiKey cannot be changed; make a new one")
@@ -667,9 +668,10 @@ _remembered: dict[bytes, ApiKey] = {}
 def _fingerprint(name: object, secret: object) -> bytes:
     import hashlib  # not above: the command does without it
 
-    if len(_remembered) >= 8:
+    mark = hashlib.sha256(ascii((name, secret)).encode()).digest()
+    if len(_remembered) >= 8 and mark not in _remembered:
         _remembered.clear()
-    return hashlib.sha256(ascii((name, secret)).encode()).digest()
+    return mark
 
 
 def build_ws_jwt(key_var: str, secret_var: str) -> str:
@@ -760,8 +762,8 @@ def _parse_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str
 
 
 def _option_key(options: Mapping[str, str]) -> ApiKey:
-    path = options.get("key-file") or os.environ.get("CDP_KEY_FILE")
-    if path:
+    path = options.get("key-file", os.environ.get("CDP_KEY_FILE") or None)
+    if path is not None:
         return ApiKey.from_file(path, options.get("key-name"))
     if "key-name" in options:
         raise _UsageError("--key-name goes with --key-file or CDP_KEY_FILE")
@@ -832,9 +834,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def say(kind: str, message: str) -> None:
         shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-        print(f"{name}: {kind}: {shown}", file=sys.stderr)
+        if sys.stderr:  # else print would use standard output
+            print(f"{name}: {kind}: {shown}", file=sys.stderr)
 
     _show_warning = partial(say, "warning")
+    if sys.stdout is None:
+        say("error", "standard output is closed")
+        return 1
     try:
         arguments = sys.argv[1:] if argv is None else argv
         code = _run(arguments, f"python {file}" if extension == ".py" else name)

@@ -391,14 +391,14 @@ CREATE = "; create a CDP API key in the portal"
 PUBLIC = f"this is a public key{PASTE}"
 CUT_OFF = f"this is a PEM that is cut off{AGAIN}"
 NOT_BASE64 = f"this is a PEM whose inside is not base64{AGAIN}"
-NOT_WHOLE = f"this is no whole P-256 or Ed25519 key{AGAIN}"
+NOT_WHOLE = f"this is a key that is damaged or in a rare form{AGAIN}"
 HALVES = f"this is a damaged Ed25519 key, or a Coinbase Exchange secret{AGAIN}"
 PLACEHOLDER = f"this is a placeholder{PASTE}"
 PATH = f"this is a path{GIVE_PATH}"
 LEGACY = f"this is the secret of a legacy (HMAC) API key{CREATE}"
 NEITHER = f"this is neither PEM nor base64 of 64 bytes{PASTE}"
 ENCRYPTED = "this is an encrypted PEM; decrypt it with openssl pkey"
-SWAPPED = "the name is a private key: name and secret are swapped"
+SWAPPED = "the name looks like a key: name and secret are swapped"
 IS_NAME = f"this is a key's name{PASTE}"
 JSON_FILE = f"this is a whole JSON key file{GIVE_PATH}"
 PASSWORD = BestAvailableEncryption(b"password")
@@ -561,6 +561,10 @@ def test_mistake_is_named_and_the_remedy_given(mistake):
         (SEC1, SWAPPED),
         (PORTAL, SWAPPED),
         (BARE_SEED, SWAPPED),
+        (body(PKCS8), SWAPPED),
+        (body(SEC1)[:60], SWAPPED),
+        (PORTAL.rstrip("="), SWAPPED),
+        (PORTAL[:40] + " " + PORTAL[41:], SWAPPED),
         (None, "the key's name is NoneType, not text; is it set?"),
         ("", "the key's name is empty, not text; is it set?"),
         (
@@ -756,7 +760,7 @@ def test_key_file_with_the_secret_alone_takes_its_name_beside(secret, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "the key's secret is empty, not text; is it set?"),
+        ("", "empty; expected the JSON or PEM of one key"),
         ("{", f"damaged JSON{AGAIN}"),
         ('{"a":' * 12000, f"damaged JSON{AGAIN}"),
         ("{}", "0 names and 0 secrets; expected one of id, name, apiKeyName, accessKey and"
@@ -819,7 +823,7 @@ def test_key_text_in_place_of_a_path_is_not_shown(secret):
     message = refused(lambda: cdp_jwt.ApiKey.from_file(secret), secret)
     assert message.startswith("the key file: cannot be read: ")
     message = refused(lambda: cdp_jwt.ApiKey.from_file(f"{secret}\0"), secret)
-    assert message == "the key file: cannot be read: this is not a path"
+    assert message == "the key file: cannot be read: closed, or not a path"
 
 
 def test_key_file_in_the_home_directory_is_found(key_file, monkeypatch):
@@ -1201,8 +1205,10 @@ def test_not_before_dates_a_token_for_a_later_window(
 @pytest.mark.parametrize(
     ("not_before", "message"),
     [
-        (NOW - 120, "not_before: such a token expired 0 s ago"),
-        (NOW - 500, "not_before: such a token expired 380 s ago"),
+        (NOW - 120, "not_before: such a token would have expired already"),
+        pytest.param(
+            -(10**5000), "not_before: such a token would have expired already", id="huge"
+        ),
         (datetime.datetime(2020, 1, 1), "not_before is neither an int (epoch seconds) nor a time with an offset"),
         (NOW + 0.5, "not_before is neither an int (epoch seconds) nor a time with an offset"),
         ("2026-01-01", "not_before is neither an int (epoch seconds) nor a time with an offset"),
@@ -1270,11 +1276,11 @@ BAD_REQUESTS = [
     (("GET ", "/x"), f"unknown method; expected one of {METHODS}"),
     ((None, "/x"), f"unknown method; expected one of {METHODS}"),
     (("GET", ""), "the path is empty"),
-    (("GET", "accounts"), "the path begins with 'a'; expected one /"),
-    (("GET", "?x=1"), "the path begins with '?'; expected one /"),
-    (("GET", "//evil.example/x"), "the path begins with '//'; expected one /"),
-    (("GET", "@evil.example/x"), "the path begins with '@'; expected one /"),
-    (("GET", ".evil.example/x"), "the path begins with '.'; expected one /"),
+    (("GET", "accounts"), "the path does not begin with exactly one /"),
+    (("GET", "?x=1"), "the path does not begin with exactly one /"),
+    (("GET", "//evil.example/x"), "the path does not begin with exactly one /"),
+    (("GET", "@evil.example/x"), "the path does not begin with exactly one /"),
+    (("GET", ".evil.example/x"), "the path does not begin with exactly one /"),
     (("GET", "/a b"), "the path has ' ' at position 3; remove or encode it"),
     (("GET", "/a\n"), r"the path has '\n' at position 3; remove or encode it"),
     (("GET", "/a\r\nX: y"), r"the path has '\r' at position 3; remove or encode it"),
@@ -1299,8 +1305,8 @@ BAD_REQUESTS = [
     (("GET", "file:///etc/passwd"), HTTPS),
     (("GET", "https://user:pw@api.coinbase.com/x"), "the URL has a user before its host; remove it"),
     (("GET", "https://api.coinbase.com"), "the path is empty"),
-    (("GET", "https://api.coinbase.com?x"), "the path begins with '?'; expected one /"),
-    (("GET", "https://api.coinbase.com//x"), "the path begins with '//'; expected one /"),
+    (("GET", "https://api.coinbase.com?x"), "the path does not begin with exactly one /"),
+    (("GET", "https://api.coinbase.com//x"), "the path does not begin with exactly one /"),
     (("GET", "https:///x"), "the host is empty"),
     (("GET", "https://api.coinbase.com\\@evil.example/x"), "the URL has a user before its host; remove it"),
     (("GET", "https://[::1]/x"), "the host has '[' at position 1; remove or encode it"),
@@ -1394,6 +1400,24 @@ def test_key_shows_its_name_and_algorithm_alone(key):
     kept = [repr(getattr(key, slot)) for slot in cdp_jwt.ApiKey.__slots__]
     assert not leaks(" ".join([*kept, repr(dir(key))]), secret)
     assert not hasattr(key, "__dict__")
+
+
+def test_traceback_that_shows_variables_can_be_made_of_any_refusal():
+    """Error reporters show `self`, which is half-built then."""
+    try:
+        cdp_jwt.ApiKey(NAME, "no key")
+    except cdp_jwt.InvalidKeyError as error:
+        traceback.TracebackException.from_exception(error, capture_locals=True)
+
+
+def test_texts_of_64_kib_are_refused_at_once():
+    """Patterns that take quadratic time would need half a minute for each of these."""
+    for character in ("\\", "{", "<", "-", '"', "A", "/", "\n", "-----BEGIN A-----"):
+        secret = (character * 65000)[:65000]
+        with pytest.raises(cdp_jwt.InvalidKeyError):
+            cdp_jwt.ApiKey(NAME, secret)
+        with pytest.raises(cdp_jwt.InvalidKeyError):
+            cdp_jwt.ApiKey(secret, PORTAL)
 
 
 def test_key_cannot_be_changed(key):
@@ -1564,6 +1588,12 @@ def test_drop_in_remembers_parsed_keys_by_hash_and_not_many(monkeypatch):
     for number in range(100):
         cdp_jwt.build_ws_jwt(f"key {number}", PORTAL)
     assert len(cdp_jwt._remembered) <= 8
+    del parsed[:]
+    cdp_jwt._remembered.clear()
+    for _ in range(3):
+        for number in range(8):
+            cdp_jwt.build_ws_jwt(f"desk {number}", PORTAL)
+    assert len(parsed) == 8
     assert all(type(mark) is bytes and len(mark) == 32 for mark in cdp_jwt._remembered)
     assert not leaks(repr(cdp_jwt._remembered), PORTAL)
 
@@ -1651,7 +1681,7 @@ def test_command_dates_a_token_for_later(run, with_key, frozen, text, nbf):
 def test_command_refuses_a_window_that_is_over(run, with_key, frozen):
     result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T07:57:00Z")
     assert result == Result(
-        1, "", "cdp_jwt: error: not_before: such a token expired 60 s ago\n"
+        1, "", "cdp_jwt: error: not_before: such a token would have expired already\n"
     )
 
 
@@ -1740,6 +1770,11 @@ def test_command_that_is_misspelt_is_refused_without_repeating_it(
     run, with_key, words, message
 ):
     assert run(*words) == Result(2, "", f"cdp_jwt: error: {message}\n")
+
+
+def test_command_with_an_empty_key_file_does_not_take_another_key(run, with_key):
+    result = run("ws", "--key-file", "")
+    assert (result.code, result.out) == (1, "")
 
 
 def test_command_needs_a_file_for_a_key_name(run):
@@ -1886,6 +1921,33 @@ def test_command_ends_quietly_when_its_pipe_is_closed(copied, key_file):
     environ = {"CDP_KEY_FILE": str(key_file)}
     result = process(["sh", "-c", script], env=environ, cwd=copied.parent)
     assert result.stderr == "code 141\n"
+
+
+@needs_shell
+@pytest.mark.parametrize(
+    ("redirection", "out", "err", "code"),
+    [
+        ("2>&-", "cdp_jwt", "", 0),
+        (">&-", "", "signer: error: standard output is closed", 1),
+        ("--key-file - <&-", "", "signer: error: ", 1),
+    ],
+)
+def test_command_survives_closed_streams(copied, redirection, out, err, code):
+    option = "ws" if "key-file" in redirection else "--version"
+    script = f'"{sys.executable}" signer.py {option} {redirection}'
+    result = process(["sh", "-c", script], cwd=copied.parent)
+    assert result.returncode == code
+    assert result.stdout.startswith(out)
+    assert result.stderr.startswith(err)
+    assert "Traceback" not in result.stderr
+
+
+@needs_shell
+def test_warning_that_cannot_be_shown_is_not_printed_among_data(copied, key_file):
+    key_file.chmod(0o644)
+    script = f'"{sys.executable}" signer.py ws --key-file "{key_file}" 2>&-'
+    result = process(["sh", "-c", script], cwd=copied.parent)
+    assert verified(result.stdout.strip(), P256)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
