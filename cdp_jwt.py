@@ -28,13 +28,15 @@ In a shell:
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import os
 import re
 import stat
 import sys
 import time
-from functools import partial
+from functools import partial, partialmethod
 from typing import TYPE_CHECKING, Final, NoReturn, Union
 
 MISSING = ""  # what keeps the command from signing, if anything does
@@ -60,15 +62,28 @@ except ImportError as error:
         raise ImportError(MISSING) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    import socket
+    import ssl
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
     from datetime import datetime
+    from email.message import Message
+    from http.client import HTTPResponse
+    from urllib.request import Request
+
+    from typing import Protocol
+
+    class HookRequest(Protocol):
+        method: str | None
+        url: object
+        headers: MutableMapping[str, str]
 
     PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
 
 __version__ = "0.1.0"
 __all__ = (
-    "ApiKey", "CdpError", "InvalidKeyError", "InvalidRequestError", "build_rest_jwt",
-    "build_ws_jwt", "format_jwt_uri", "main", "ws_message",
+    "ApiError", "ApiKey", "CdpError", "Client", "InvalidKeyError", "InvalidRequestError",
+    "Response", "TransportError", "build_rest_jwt", "build_ws_jwt", "format_jwt_uri",
+    "main", "ws_message",
 )  # fmt: skip
 
 # ---------------------------------------------------------- 2. constants and errors
@@ -93,15 +108,38 @@ class InvalidRequestError(CdpError, ValueError):
     """A method, URL, path, host or parameter that would be misread or refused."""
 
 
-_show_warning: Callable[[str], None] | None = None  # set by main() while it runs
+class TransportError(CdpError, OSError):
+    """There is no answer, or none of use; says why, and what to do."""
+
+    unsent = False  # did it fail before the first byte of the request was sent?
+    lasting = False  # would trying again be in vain?
 
 
-def _warn(message: str) -> None:
-    if _show_warning:
-        return _show_warning(message)
+class ApiError(CdpError):
+    """An answer outside 200-299: `status`, `headers`, and up to 64 KiB of its `body`."""
+
+    def __init__(self, message: str, status: int, headers: Message, body: bytes) -> None:
+        super().__init__(message)
+        self.status, self.headers, self.body = status, headers, body[: 64 * 1024]
+
+
+_listener: Callable[[str, str], None] | None = None  # set by main() while it runs
+
+
+def _tell(kind: str, message: str) -> None:
+    """Pass a "warning" or a "note" to the command, or to who listens to the log."""
+    if _listener:
+        return _listener(kind, message)
     import logging  # not above: its import takes longer than a token
 
-    return logging.getLogger(__name__).warning("%s", message)
+    level = logging.WARNING if kind == "warning" else logging.DEBUG
+    return logging.getLogger(__name__).log(level, "%s", message)
+
+
+def _first_match(table: Iterable[tuple[str, str, str]], evidence: str) -> str:
+    """Return "what it is; what to do" from the first row whose pattern is found."""
+    rows = (row[1:] for row in table if re.search(row[0], evidence))
+    return "; ".join(next(rows))
 
 
 # ---------------------------------------------------------- 3. keys: text -> parsed key
@@ -247,8 +285,7 @@ MISTAKES: Final = (
 def _diagnose(secret: str, octets: bytes) -> str:
     """Say what a refused secret is and what to do, without a byte of it."""
     evidence = f"{secret}\n{octets.hex()}\n{len(octets)} octets"
-    what, remedy = next(row[1:] for row in MISTAKES if re.search(row[0], evidence))
-    return f"this is {what}; {remedy}"
+    return f"this is {_first_match(MISTAKES, evidence)}"
 
 
 def _parse_secret(value: object) -> tuple[PrivateKey, list[str]]:
@@ -306,7 +343,7 @@ def _read_key_file(path: str) -> str:
         found = "empty" if not text.strip() else "over 64 KiB"
         raise InvalidKeyError(f"{found}; expected the JSON or PEM of one key")
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
-        _warn(f"{path}: group or others can read this key file; chmod 600 it")
+        _tell("warning", f"{path}: group or others can read this key file; chmod 600 it")
     return text
 
 
@@ -412,6 +449,7 @@ def _jws(header: str, claims: str, private_key: PrivateKey) -> str:
 
 # ---------------------------------------------------------- 5. tokens: request -> JWT
 
+SAFE_METHODS: Final = ("GET", "HEAD")  # RFC 9110, section 9.2.1
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 # One slash, then visible ASCII without # and \, which clients cut off or turn round.
 PATH: Final = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
@@ -473,14 +511,17 @@ def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, s
     return upper, _checked_host(host), _checked_path(path)
 
 
+def _uri(method: str, host: str, path: str) -> str:
+    return f"{method} {host}{path.partition('?')[0]}"
+
+
 def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
     """Return the `uri` claim: "GET api.coinbase.com/api/v3/brokerage/accounts".
 
     It holds neither the scheme nor the query. Arguments and errors as in
     `ApiKey.rest_jwt`; with the same name in Coinbase's SDK.
     """
-    method, host, path = _request_line(method, path, host)
-    return f"{method} {host}{path.partition('?')[0]}"
+    return _uri(*_request_line(method, path, host))
 
 
 def _epoch_seconds(not_before: int | datetime, now: int) -> int:
@@ -603,9 +644,12 @@ class ApiKey:
         """Return a token for one WebSocket message; `not_before` as in `rest_jwt`."""
         return self._issue(None, not_before)
 
-    def _issue(self, uri: str | None, not_before: int | datetime | None) -> str:
+    def _issue(
+        self, uri: str | None, not_before: int | datetime | None, clock_offset: int = 0
+    ) -> str:
         """Make a token; only here are clock and random source read, once each."""
-        now, nonce, kid = int(time.time()), os.urandom(32).hex(), self._kid
+        now, kid = int(time.time()) + clock_offset, self._kid
+        nonce = os.urandom(32).hex()
         nbf = now - BACKDATE if not_before is None else _epoch_seconds(not_before, now)
         request = "" if uri is None else f',"uri":{json.dumps(uri)}'
         times = f'"nbf":{nbf},"exp":{nbf + LIFETIME}'
@@ -614,6 +658,17 @@ class ApiKey:
             f'{{"sub":{kid},"iss":"cdp",{times}{request}}}',
             self._private_key,
         )
+
+    def __call__(self, request: HookRequest) -> HookRequest:
+        """Sign one request of requests or httpx: `requests.get(url, auth=key)`.
+
+        Raises:
+            InvalidRequestError: the URL is not https:, or not one that can be signed.
+        """
+        url = str(request.url).partition("#")[0]
+        token = self.rest_jwt(request.method or "", url)
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
 
     def __repr__(self) -> str:
         name, algorithm = getattr(self, "name", None), getattr(self, "algorithm", None)
@@ -701,37 +756,499 @@ def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
     return key._issue(uri, None)
 
 
+# ---------------------------------------------------------- 7. calls: JWT -> response
+
+
+class Response:
+    """A whole answer: `status` (int), `headers` (names in any case) and `body` (bytes)."""
+
+    def __init__(self, status: int, headers: Message, body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self) -> object:
+        """Return the body as JSON; raise TransportError if it is something else."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            pass  # raised below, where no cause that quotes the body hangs on it
+        raise TransportError(f"the answer (HTTP {self.status}) is not JSON; see its body")
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+class _Connection:
+    """A kept-alive connection, nothing of which lasts beyond `deadline`."""
+
+    deadline = idle_since = 0.0  # seconds of the monotonic clock
+    has_ended = False  # has the server said its last?
+
+    def __init__(self, host: str, context: ssl.SSLContext) -> None:
+        import http.client
+
+        self.process = os.getpid()
+        self.http = http.client.HTTPSConnection(host, context=context)
+        self.http.set_debuglevel(0)  # other code may have set the default, to print all
+        # http.client would grant the whole timeout to each address and to each read.
+        seams = {"_create_connection": self._connect, "response_class": self._response}
+        vars(self.http).update(seams)
+
+    def time_left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def _connect(self, address: tuple[str, int], *_: object) -> socket.socket:
+        import socket
+
+        targets = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        while True:
+            family, kind, protocol, _name, target = targets.pop(0)
+            connected = socket.socket(family, kind, protocol)
+            try:
+                connected.settimeout(self.time_left() / (1 + len(targets)))
+                connected.connect(target)
+                connected.settimeout(self.time_left())  # for the TLS handshake
+                return connected
+            except OSError:
+                connected.close()
+                if not targets:
+                    raise
+
+    def _response(self, connected: socket.socket, method: str | None = None) -> HTTPResponse:
+        import http.client
+
+        response = http.client.HTTPResponse(connected, method=method)
+        stream = response.fp.detach()
+        read_into = stream.readinto
+
+        def timed_read_into(buffer: memoryview) -> int | None:
+            connected.settimeout(self.time_left())
+            count = read_into(buffer)
+            self.has_ended = count == 0
+            connected.settimeout(self.time_left())  # for TLS after a proxy's answer
+            return count
+
+        vars(stream)["readinto"] = timed_read_into
+        response.fp = io.BufferedReader(stream)
+        return response
+
+    def pieces(self, body: bytes) -> Iterator[bytes]:
+        """Yield a body for sending, so that each piece has the time that is left."""
+        for start in range(0, len(body), 16384):
+            self.http.sock.settimeout(self.time_left())
+            yield body[start : start + 16384]
+
+    def is_usable(self) -> bool:
+        """Is it this process's, used lately and silent? Readable means the server left."""
+        import select
+
+        if os.getpid() != self.process or time.monotonic() - self.idle_since > MAX_IDLE:
+            return False
+        try:
+            sock = self.http.sock
+            return not sock.pending() and not select.select([sock], [], [], 0)[0]
+        except (OSError, ValueError):  # ValueError: too many open files for select
+            return False
+
+
+PRIVATE_CA: Final = "for a private CA set SSL_CERT_FILE or ssl_context"
+FAILURES: Final = (  # a pattern of an exception's types and text, what failed, what to do
+    ("Verif.*expired", "its certificate has expired", "check this machine's clock"),
+    ("Verif.*not yet valid", "its certificate is not valid yet", "check this machine's clock"),
+    ("Verif.*mismatch", "its certificate is for another host", "check host and proxy"),
+    (
+        "Verif.*(Key Identifier|[Cc]onstraints|[Uu]sage|CA cert|critical)",
+        "its CA breaks RFC 5280, which Python 3.13 and later do not accept",
+        "have the CA reissued",
+    ),
+    ("Verif.*(issuer|self.signed)", "its certificate is of an unknown CA", PRIVATE_CA),
+    ("Verif", "its certificate was refused", "check host and proxy"),
+    ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
+    ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
+    ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
+    ("Tunnel", "the proxy refused to connect", "check HTTPS_PROXY and NO_PROXY"),
+    ("Refused", "it refused the connection", "check host, port and firewall"),
+    ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
+    ("Incomplete", "its answer was cut off", "try again"),
+    ("Connection|BrokenPipe|EOF", "it closed the connection", "try again"),
+    ("HTTPException|ValueError", "its answer is not HTTP", "check host and proxy"),
+    ("", "the connection failed", "check network, host and proxy"),
+)
+
+
+def _transport_error(caught: Exception, host: str) -> TransportError:
+    evidence = f"{' '.join(each.__name__ for each in type(caught).__mro__)} {caught}"
+    error = TransportError(f"{host}: {_first_match(FAILURES, evidence)}")
+    error.lasting = "Verif" in evidence or "Tunnel" in evidence
+    return error
+
+
+def _api_error(response: Response) -> ApiError:
+    """Return an error with the server's own message, in whichever shape it has."""
+    text = response.body[:300].decode("utf-8", "replace")
+    with contextlib.suppress(TransportError):
+        found = response.json()
+        errors = found.get("errors") if isinstance(found, dict) else None
+        found = errors[0] if isinstance(errors, list) and errors else found
+        if isinstance(found, dict):
+            fields = ("message", "error_details", "error", "id")
+            text = next((str(found[f]) for f in fields if found.get(f)), text)
+    if 300 <= response.status < 400:
+        target = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
+        text = f"a redirect to {target[1] if target else 'the same host'}, which is not followed"
+    message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
+    return ApiError(message, response.status, response.headers, response.body)
+
+
+def _epoch(text: str | None) -> float | None:
+    """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _wait(response: Response, default: float) -> float:
+    """Return the seconds of `Retry-After` (RFC 9110, section 10.2.3)."""
+    text = response.headers.get("Retry-After", "")
+    if re.fullmatch("[0-9]{1,6}", text):
+        return float(text)
+    date = _epoch(text)
+    return default if date is None else max(0.0, date - time.time())
+
+
+def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
+    from urllib.parse import quote, urlencode
+
+    pairs = []
+    for name, value in params.items():
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if each is not None:
+                pairs.append((name, str(each).lower() if each is True or each is False else each))
+    query = urlencode(pairs, quote_via=quote)
+    return f"{url_or_path}{'&' if '?' in url_or_path else '?'}{query}" if pairs else url_or_path
+
+
+def _json_body(value: object) -> bytes | None:
+    try:
+        return None if value is None else json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidRequestError("the body holds what JSON has no word for") from None
+
+
+MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
+TRANSIENT: Final = (500, 502, 503, 504)  # and 429, which says that nothing was done
+UNKNOWN_OUTCOME: Final = (
+    "; it may have been carried out, and was not sent again: look for it first (an order"
+    " by its client_order_id)"
+)
+
+
+class Client:
+    """Authenticated calls over connections that are kept; threads may share one.
+
+    Args:
+        key: signs each request; None for public endpoints.
+        host: where paths go; a URL goes to its own host.
+        timeout: seconds for a whole call: connecting, sending, waiting, trying again.
+        retries: how often a call is tried again. GET and HEAD are after connection
+            errors, 429, 500, 502, 503 and 504; others after 429, and if nothing was sent.
+        max_body: bytes of an answer, at most.
+        ssl_context: for a private CA; else the system's CAs, or those of SSL_CERT_FILE.
+    """
+
+    def __init__(
+        self,
+        key: ApiKey | None = None,
+        *,
+        host: str = DEFAULT_HOST,
+        timeout: float = 10.0,
+        retries: int = 2,
+        max_body: int = 32 * 1024 * 1024,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        import ssl
+        import urllib.request
+
+        context = ssl_context or ssl.create_default_context()
+        if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
+            raise InvalidRequestError("ssl_context does not verify the server; it must")
+        if not timeout > 0 or retries < 0 or max_body < 0:
+            raise InvalidRequestError("timeout, retries or max_body is not positive")
+        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+        self._key, self._host, self._timeout = key, _checked_host(host), timeout
+        self._retries, self._max_body, self._context = retries, max_body, context
+        self._clock_offset = 0  # seconds that the server is ahead, learned from a 401
+        self._idle: dict[str, list[_Connection]] = {}
+        exchange = self._exchange
+
+        class Handler(urllib.request.BaseHandler):
+            def https_open(self, request: Request) -> Response:
+                return exchange(request)
+
+        # By hand, so that it follows no redirect, speaks https: alone, and is no other's.
+        self._opener = urllib.request.OpenerDirector()
+        self._proxies = urllib.request.getproxies()
+        self._opener.add_handler(urllib.request.ProxyHandler(self._proxies))
+        self._opener.add_handler(Handler())
+
+    def request(
+        self,
+        method: str,
+        url_or_path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: object = None,
+    ) -> Response:
+        """Sign and send a request; return the answer if its status is 200-299.
+
+        Args:
+            method, url_or_path: as in `ApiKey.rest_jwt`.
+            params: for the query; a list repeats its name, None is left out.
+            json: the body; not for GET and HEAD.
+
+        Raises:
+            ApiError: another status. TransportError: no answer, or none of use.
+            InvalidRequestError: an argument is wrong; nothing was sent.
+        """
+        return self._deliver(method, url_or_path, params or {}, _json_body(json))
+
+    def _deliver(
+        self, method: str, url_or_path: str, params: Mapping[str, object], body: bytes | None
+    ) -> Response:
+        line = _request_line(method, _with_query(url_or_path, params), self._host)
+        safe, deadline = line[0] in SAFE_METHODS, time.monotonic() + self._timeout
+        if safe and body is not None:
+            raise InvalidRequestError(f"{line[0]} takes no body; use params")
+        tries, clock_was_learned = 0, False
+        while True:
+            token = self._token(line)
+            wait = 0.25 * 2**tries  # seconds
+            failure: TransportError | ApiError
+            try:
+                response = self._send(line, token, body, deadline)
+            except TransportError as error:
+                failure, again = error, (safe or error.unsent) and not error.lasting
+                if not safe and not error.unsent:
+                    failure.args = (f"{error}{UNKNOWN_OUTCOME}",)
+            else:
+                if 200 <= response.status < 300:
+                    return response
+                if not clock_was_learned and self._learn_clock(response, token):
+                    clock_was_learned = True
+                    continue
+                failure, wait = _api_error(response), _wait(response, wait)
+                again = response.status == 429 or (safe and response.status in TRANSIENT)
+            if not again or tries == self._retries or time.monotonic() + wait > deadline:
+                raise failure
+            tries += 1
+            _tell("note", f"{failure}; trying again in {wait:g} s")
+            time.sleep(wait)
+
+    get, post = partialmethod(request, "GET"), partialmethod(request, "POST")
+    put, delete = partialmethod(request, "PUT"), partialmethod(request, "DELETE")
+
+    def _token(self, line: tuple[str, str, str]) -> str:
+        return self._key._issue(_uri(*line), None, self._clock_offset) if self._key else ""
+
+    def _send(
+        self, line: tuple[str, str, str], token: str, body: bytes | None, deadline: float
+    ) -> Response:
+        """Hand a request to urllib, which chooses the proxy and calls `_exchange`."""
+        import urllib.request
+
+        method, host, path = line
+        headers = {"Accept": "application/json", "User-Agent": f"cdp_jwt/{__version__}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(len(body))
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        url = f"https://{host}{path}"
+        request = urllib.request.Request(url, body, headers, method=method)
+        signed = "Authorization: Bearer ..." if token else "no token"
+        _tell("note", f"{method} {url} with {signed}, {len(body or b'')} bytes")
+        try:
+            response: Response = self._opener.open(
+                request, timeout=deadline - time.monotonic()
+            )
+            return response
+        except ValueError:  # from ProxyHandler; it quotes the proxy's password
+            pass
+        raise TransportError("HTTPS_PROXY is malformed; expected http://host:port")
+
+    def _exchange(self, request: Request) -> Response:
+        """Send a request over a connection, and read the whole answer."""
+        import http.client
+
+        headers = dict(request.header_items())
+        password = headers.pop("Proxy-authorization", None)  # for the proxy alone
+        tunnel = getattr(request, "_tunnel_host", None)
+        host, unsent = tunnel or request.host, True
+        kept = self._kept_connection(host)
+        connection = kept or _Connection(request.host, self._context)
+        connection.deadline = time.monotonic() + (request.timeout or 0)
+        try:
+            if not kept:
+                if tunnel:
+                    self._check_proxy()
+                    options = {"Proxy-Authorization": password} if password else {}
+                    connection.http.set_tunnel(tunnel, headers=options)
+                connection.http.connect()
+            body = request.data
+            pieces = connection.pieces(body) if isinstance(body, bytes) else None
+            connection.http.sock.settimeout(connection.time_left())
+            unsent = False
+            method, path = request.get_method(), request.selector
+            connection.http.request(method, path, pieces, headers)
+            with connection.http.getresponse() as answer:
+                if connection.has_ended:  # http.client takes half a header for a whole
+                    raise http.client.IncompleteRead(b"")
+                response = self._read(answer)
+                reusable = answer.isclosed() and not answer.will_close
+        except TransportError as error:
+            failure = error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failure = _transport_error(error, host)
+        else:
+            connection.idle_since = time.monotonic()
+            if reusable:
+                self._idle[host].append(connection)
+            return response
+        connection.http.close()
+        failure.unsent = unsent
+        raise failure
+
+    def _check_proxy(self) -> None:
+        kind = self._proxies.get("https", "").rpartition("://")[0].lower()
+        if kind not in ("", "http"):
+            error = TransportError(f"urllib speaks to no {kind}: proxy; expected http:")
+            error.lasting = True
+            raise error
+
+    def _kept_connection(self, host: str) -> _Connection | None:
+        """Take the connection to `host` that was used last, if it is still good."""
+        idle = self._idle.setdefault(host, [])
+        with contextlib.suppress(IndexError):  # other threads take from it as well
+            while True:
+                connection = idle.pop()
+                if connection.is_usable():
+                    return connection
+                connection.http.close()
+        return None
+
+    def _read(self, answer: HTTPResponse) -> Response:
+        import http.client
+
+        if answer.status < 200:
+            raise http.client.HTTPException("an interim answer")
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise TransportError("the answer is compressed, which was not asked for")
+        body = answer.read(self._max_body + 1)
+        if len(body) > self._max_body:
+            raise TransportError(f"the answer is over {self._max_body} bytes (max_body)")
+        if answer.length:  # http.client is silent about a body that ends early
+            raise http.client.IncompleteRead(b"")
+        _tell("note", f"HTTP {answer.status}, {len(body)} bytes")
+        return Response(answer.status, answer.headers, body)
+
+    def _learn_clock(self, response: Response, token: str) -> bool:
+        """After a 401, adopt the server's time if by it the token was not valid."""
+        server = _epoch(response.headers.get("Date"))
+        if response.status != 401 or not token or server is None:
+            return False
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        if claims["nbf"] <= server < claims["exp"]:
+            return False
+        self._clock_offset = int(server - time.time())
+        ahead = -self._clock_offset
+        _tell("warning", f"this clock is {ahead:+d} s from the server's; using the server's")
+        return True
+
+    def pages(
+        self, path: str, params: Mapping[str, object] | None = None
+    ) -> Iterator[Response]:
+        """Yield the pages of a list, by `cursor` or `next_uri`, one at a time.
+
+        The message of an error in between says where to go on.
+        """
+        host = _request_line("GET", path, self._host)[1]
+        query, seen, place = dict(params or {}), set(), ""
+        while True:
+            try:
+                response = self.get(path, params=query)
+                found = response.json()
+                page = found if isinstance(found, dict) else {}
+                pagination = page.get("pagination")
+                linked = pagination.get("next_uri") if isinstance(pagination, dict) else None
+                if linked and not PATH.fullmatch(str(linked)):
+                    raise TransportError("next_uri is not a path on the same host")
+            except CdpError as error:
+                error.args = (f"{error}; to go on: {place}" if place else str(error),)
+                raise
+            yield response
+            cursor = None if page.get("has_next") is False else page.get("cursor")
+            place = str(linked) if linked else f"cursor={cursor}" if cursor else ""
+            if not place or hash(place) in seen:
+                return
+            seen.add(hash(place))  # which is smaller than the cursor
+            if linked:
+                path, query = f"https://{host}{linked}", {}
+            else:
+                query["cursor"] = cursor
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the next call opens new ones."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 # ---------------------------------------------------------- 8. command line
 #
 # Standard output carries data alone; what is for a person goes to standard error. It
 # repeats no unknown word of the command line, which may be a secret gone astray.
 
 SYNOPSIS: Final = """\
-usage: {0} METHOD PATH [--export | --header]
+usage: {0} METHOD PATH [--export | --header | --call]
        {0} ws [CHANNEL [PRODUCT ...]]
-Print a token for one request, or for a WebSocket; --help says more.
+Print a token for one Coinbase request, or send it; --help says more.
 """
 HELP: Final = """
 METHOD is GET, POST, PUT, DELETE, PATCH or HEAD; PATH may be a whole https URL.
-
-  --export           print a line for the shell: export JWT='...'
-  --header           print a header for curl -H @-: Authorization: Bearer ...
-  --key-file FILE    the portal's key file, or PEM with --key-name; - is standard input
-  --key-name NAME    the key's name, where the file holds the secret alone
-  --host HOST        name or name:port instead of api.coinbase.com
-  --not-before TIME  when the token's two minutes begin: +SECONDS, or a time such as
-                     2026-11-22T15:00:00Z
-  --version, --help
-
-Without --key-file, the key comes from CDP_KEY_FILE, else from COINBASE_API_KEY and
-COINBASE_API_SECRET, or from CDP_API_KEY_ID and CDP_API_KEY_SECRET.
-
+  --export, --header  print: export JWT='...', or for curl -H @-: Authorization: ...
+  --call              send the request and print the answer's body; with it:
+    --data JSON         the body; @FILE and - (standard input) read it
+    --param NAME=VALUE  a parameter for the query; may be repeated
+    --paginate          follow the list to its end, one page of JSON a line
+    --include           print status and headers, too
+    --timeout SECONDS   for the whole call (10)
+    --no-auth           send no token, for public endpoints
+  --key-file FILE     the portal's key file, or PEM with --key-name; - is standard input
+  --key-name NAME     the key's name, where the file holds the secret alone
+  --host HOST         name or name:port instead of api.coinbase.com
+  --not-before TIME   the token is valid from +SECONDS on, or 2026-11-22T15:00:00Z
+  --verbose, --version, --help
+Without --key-file the key comes from CDP_KEY_FILE, COINBASE_API_KEY and
+COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
   $ export CDP_KEY_FILE=cdp_api_key.json
-  $ URL=https://api.coinbase.com/api/v3/brokerage/accounts
-  $ {0} GET $URL --header | curl -H @- $URL
+  $ {0} GET /api/v3/brokerage/accounts --call --paginate
 """
-FLAGS: Final = ("export", "header", "help", "version")
-VALUED: Final = ("host=", "key-file=", "key-name=", "not-before=")
+WITH_CALL: Final = ("data", "param", "paginate", "include", "timeout", "no-auth")
+FLAGS: Final = ("export", "header", "call", "paginate", "include", "no-auth", "verbose",
+                "version", "help")  # fmt: skip
+VALUED: Final = ("data=", "param=", "timeout=", "key-file=", "key-name=", "host=",
+                 "not-before=")  # fmt: skip
 
 
 class _UsageError(CdpError):
@@ -746,8 +1263,10 @@ def _unknown(what: str, word: str, known: Sequence[str]) -> _UsageError:
     return _UsageError(f"unknown {what}; {hint}")
 
 
-def _parse_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the options (a flag's value is "") and the words."""
+def _parse_arguments(
+    arguments: Sequence[str],
+) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
+    """Return the words, the options (a flag's value is "") and the --param pairs."""
     import getopt
 
     try:
@@ -758,7 +1277,11 @@ def _parse_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str
             raise _unknown("option", f"--{error.opt}", known) from None
         needs = "takes no value" if error.opt in FLAGS else "needs a value"
         raise _UsageError(f"--{error.opt} {needs}") from None
-    return {name.lstrip("-"): value for name, value in options}, words
+    params = [value.partition("=") for name, value in options if name == "--param"]
+    if not all(separator for _, separator, _ in params):
+        raise _UsageError("--param takes NAME=VALUE")
+    pairs = [(name, value) for name, _, value in params]
+    return words, {name.lstrip("-"): value for name, value in options}, pairs
 
 
 def _option_key(options: Mapping[str, str]) -> ApiKey:
@@ -787,63 +1310,153 @@ def _option_time(options: Mapping[str, str]) -> int | datetime | None:
     return moment
 
 
-def _token_line(command: str, rest: list[str], options: Mapping[str, str]) -> str:
-    """Return what goes to standard output: a token, bare or wrapped."""
-    if command == "ws":
-        if rest and {"export", "header", "not-before"} & options.keys():
-            raise _UsageError("ws CHANNEL prints a message, not a token")
-        if rest:
-            return ws_message(rest[0], rest[1:], key=_option_key(options))
-        token = _option_key(options).ws_jwt(not_before=_option_time(options))
-    else:
-        if len(rest) != 1:
-            raise _UsageError(f"METHOD takes one PATH; {len(rest)} were given")
-        not_before = _option_time(options)
+def _print_token(command: str, rest: list[str], options: Mapping[str, str]) -> None:
+    if command == "ws" and rest:
+        return print(ws_message(rest[0], rest[1:], key=_option_key(options)))
+    not_before, uri = _option_time(options), None
+    if command != "ws":
         uri = format_jwt_uri(command, rest[0], options.get("host", DEFAULT_HOST))
-        token = _option_key(options)._issue(uri, not_before)
+    token = _option_key(options)._issue(uri, not_before)
     if "export" in options:
-        return f"export JWT='{token}'"  # a token has no quotes
-    return f"Authorization: Bearer {token}" if "header" in options else token
+        print(f"export JWT='{token}'")  # a token has no quotes
+    else:
+        print(f"Authorization: Bearer {token}" if "header" in options else token)
+    if uri and sys.stdout.isatty():
+        _tell("hint", "this is a token for the request; --call sends the request itself")
+    return None
 
 
-def _run(arguments: Sequence[str], program: str) -> int:
-    options, words = _parse_arguments(arguments)
+def _option_data(options: Mapping[str, str]) -> bytes | None:
+    """Return the body as it was given, to the byte, if it is JSON."""
+    text = options.get("data")
+    if text is None:
+        return None
+    try:
+        if text == "-":
+            body = sys.stdin.buffer.read()
+        elif text.startswith("@"):
+            with open(text[1:], "rb") as file:
+                body = file.read()
+        else:
+            body = text.encode()
+        json.loads(body)
+        return body
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        reason = "is not JSON; nothing was sent"
+    raise InvalidRequestError(f"--data {reason}")
+
+
+def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> None:
+    if "include" in options:
+        print(f"HTTP/1.1 {answer.status}")
+        for name, value in answer.headers.items():
+            print(_printable(f"{name}: {value}"))
+        print()
+    sys.stdout.flush()
+    # JSON's strings hold no line breaks, so that those of a page can go.
+    page = b"".join(answer.body.splitlines()) + b"\n"
+    sys.stdout.buffer.write(page if "paginate" in options else answer.body)
+    sys.stdout.buffer.flush()
+
+
+def _call(
+    method: str, path: str, options: Mapping[str, str], params: list[tuple[str, str]]
+) -> None:
+    try:
+        timeout = float(options.get("timeout", 10))
+    except ValueError:
+        raise _UsageError("--timeout takes a number of seconds") from None
+    key = None if "no-auth" in options else _option_key(options)
+    query = {name: [v for n, v in params if n == name] for name, _ in params}
+    data = _option_data(options)
+    with Client(key, host=options.get("host", DEFAULT_HOST), timeout=timeout) as client:
+        try:
+            if "paginate" not in options:
+                return _print_answer(client._deliver(method, path, query, data), options)
+            for number, page in enumerate(client.pages(path, query), 1):
+                _print_answer(page, options)
+                if sys.stderr and sys.stderr.isatty():
+                    print(f"\r{number} pages ", end="", file=sys.stderr, flush=True)
+        except ApiError as error:
+            _print_answer(error, options)
+            raise
+    return None
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _say(program: str, verbose: bool, kind: str, message: str) -> None:
+    # With standard error closed, print would write to standard output.
+    if sys.stderr and (verbose or kind != "note"):
+        print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
+
+
+def _check_options(words: list[str], options: Mapping[str, str]) -> None:
+    """Refuse options that would have no effect, or two of one kind."""
+    needless = [option for option in WITH_CALL if option in options]
+    if words[0] != "ws" and len(words) != 2:
+        problem = f"METHOD takes one PATH; {len(words) - 1} were given"
+    elif len(options.keys() & {"export", "header", "call"}) > 1:
+        problem = "--export, --header and --call exclude each other"
+    elif words[0] == "ws" and "call" in options:
+        problem = "ws makes tokens and messages; it takes no --call"
+    elif words[0] == "ws" and "host" in options:
+        problem = "a WebSocket token is for no host; it takes no --host"
+    elif needless and "call" not in options:
+        problem = f"--{needless[0]} goes with --call"
+    elif "not-before" in options and "call" in options:
+        problem = "--not-before goes with a token, not with --call"
+    elif "paginate" in options and words[0].upper() != "GET":
+        problem = "--paginate goes with GET"
+    elif words[1:] and words[0] == "ws" and {"export", "header", "not-before"} & options.keys():
+        problem = "ws CHANNEL prints a message, not a token"
+    elif options.get("data") == options.get("key-file") == "-":
+        problem = "standard input cannot be both --data and --key-file"
+    else:
+        return
+    raise _UsageError(problem)
+
+
+def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
+    global _listener
+    words, options, params = _parse_arguments(arguments)
+    _listener = partial(_say, program, "verbose" in options)
     if options.keys() & {"help", "h"}:
-        print((SYNOPSIS + HELP).format(program), end="")
+        print((SYNOPSIS + HELP).format(command_name), end="")
     elif "version" in options:
         print(f"cdp_jwt {__version__}")
     elif not words:
-        print(SYNOPSIS.format(program), end="", file=sys.stderr)
+        print(SYNOPSIS.format(command_name), end="", file=sys.stderr)
         return 2
     elif words[0] != "ws" and words[0].upper() not in METHODS:
         raise _unknown("command or method", words[0], ("ws", *METHODS))
-    elif {"export", "header"} <= options.keys():
-        raise _UsageError("--export and --header exclude each other")
     elif MISSING:
         raise CdpError(MISSING)
     else:
-        print(_token_line(words[0], words[1:], options))
+        _check_options(words, options)
+        if "call" in options:
+            _call(words[0], words[1], options, params)
+        else:
+            _print_token(words[0], words[1:], options)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 (failed), 2 (usage), 130 (Ctrl-C) or 141 (pipe)."""
-    global _show_warning
+    global _listener
     file = os.path.basename(sys.argv[0])
     name, extension = os.path.splitext(file)
-
-    def say(kind: str, message: str) -> None:
-        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-        if sys.stderr:  # else print would use standard output
-            print(f"{name}: {kind}: {shown}", file=sys.stderr)
-
-    _show_warning = partial(say, "warning")
+    say = partial(_say, name, False)
     if sys.stdout is None:
         say("error", "standard output is closed")
         return 1
     try:
         arguments = sys.argv[1:] if argv is None else argv
-        code = _run(arguments, f"python {file}" if extension == ".py" else name)
+        code = _run(arguments, name, f"python {file}" if extension == ".py" else name)
         sys.stdout.flush()
         return code
     except CdpError as error:
@@ -859,7 +1472,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("error", f"standard output cannot be written: {error.strerror}")
         return 1
     finally:
-        _show_warning = None
+        _listener = None
 
 
 if __name__ == "__main__":
