@@ -64,26 +64,25 @@ except ImportError as error:
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from email.message import Message
     from http.client import HTTPResponse
-    from urllib.request import Request
-
     from typing import Protocol
+    from urllib.request import Request
 
     class HookRequest(Protocol):
         method: str | None
         url: object
-        headers: MutableMapping[str, str]
+        headers: dict[str, str]
 
     PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
 
 __version__ = "0.1.0"
 __all__ = (
-    "ApiError", "ApiKey", "CdpError", "Client", "InvalidKeyError", "InvalidRequestError",
-    "Response", "TransportError", "build_rest_jwt", "build_ws_jwt", "format_jwt_uri",
-    "main", "ws_message",
+    "ApiError", "ApiKey", "CdpError", "Client", "InvalidKeyError",
+    "InvalidRequestError", "Response", "TransportError", "build_rest_jwt",
+    "build_ws_jwt", "format_jwt_uri", "main", "ws_message",
 )  # fmt: skip
 
 # ---------------------------------------------------------- 2. constants and errors
@@ -116,11 +115,12 @@ class TransportError(CdpError, OSError):
 
 
 class ApiError(CdpError):
-    """An answer outside 200-299: `status`, `headers`, and up to 64 KiB of its `body`."""
+    """An answer outside 200-299: `status`, `headers`, up to 64 KiB of the `body`."""
 
-    def __init__(self, message: str, status: int, headers: Message, body: bytes) -> None:
+    def __init__(self, message: str, answer: Response) -> None:
         super().__init__(message)
-        self.status, self.headers, self.body = status, headers, body[: 64 * 1024]
+        self.status, self.headers = answer.status, answer.headers
+        self.body = answer.body[: 64 * 1024]
 
 
 _listener: Callable[[str, str], None] | None = None  # set by main() while it runs
@@ -343,7 +343,7 @@ def _read_key_file(path: str) -> str:
         found = "empty" if not text.strip() else "over 64 KiB"
         raise InvalidKeyError(f"{found}; expected the JSON or PEM of one key")
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
-        _tell("warning", f"{path}: group or others can read this key file; chmod 600 it")
+        _tell("warning", f"{path}: group or others can read this key; chmod 600 it")
     return text
 
 
@@ -760,7 +760,7 @@ def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
 
 
 class Response:
-    """A whole answer: `status` (int), `headers` (names in any case) and `body` (bytes)."""
+    """An answer: `status` (int), `headers` (names in any case) and `body` (bytes)."""
 
     def __init__(self, status: int, headers: Message, body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -771,7 +771,7 @@ class Response:
             return json.loads(self.body)
         except (ValueError, RecursionError):
             pass  # raised below, where no cause that quotes the body hangs on it
-        raise TransportError(f"the answer (HTTP {self.status}) is not JSON; see its body")
+        raise TransportError(f"this answer (HTTP {self.status}) is not JSON; see body")
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"
@@ -816,10 +816,10 @@ class _Connection:
                 if not targets:
                     raise
 
-    def _response(self, connected: socket.socket, method: str | None = None) -> HTTPResponse:
+    def _response(self, connected: socket.socket, **method: str) -> HTTPResponse:
         import http.client
 
-        response = http.client.HTTPResponse(connected, method=method)
+        response = http.client.HTTPResponse(connected, method=method.get("method"))
         stream = response.fp.detach()
         read_into = stream.readinto
 
@@ -841,7 +841,7 @@ class _Connection:
             yield body[start : start + 16384]
 
     def is_usable(self) -> bool:
-        """Is it this process's, used lately and silent? Readable means the server left."""
+        """Is it ours, used lately, and silent? A server that left makes it readable."""
         import select
 
         if os.getpid() != self.process or time.monotonic() - self.idle_since > MAX_IDLE:
@@ -853,10 +853,11 @@ class _Connection:
             return False
 
 
+CHECK_CLOCK: Final = "check this machine's clock"
 PRIVATE_CA: Final = "for a private CA set SSL_CERT_FILE or ssl_context"
-FAILURES: Final = (  # a pattern of an exception's types and text, what failed, what to do
-    ("Verif.*expired", "its certificate has expired", "check this machine's clock"),
-    ("Verif.*not yet valid", "its certificate is not valid yet", "check this machine's clock"),
+FAILURES: Final = (  # pattern of an exception's types and text, what failed, remedy
+    ("Verif.*expired", "its certificate has expired", CHECK_CLOCK),
+    ("Verif.*not yet valid", "its certificate is not valid yet", CHECK_CLOCK),
     ("Verif.*mismatch", "its certificate is for another host", "check host and proxy"),
     (
         "Verif.*(Key Identifier|[Cc]onstraints|[Uu]sage|CA cert|critical)",
@@ -868,6 +869,7 @@ FAILURES: Final = (  # a pattern of an exception's types and text, what failed, 
     ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
     ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
     ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
+    ("Tunnel of", "urllib can speak to no such proxy", "set HTTPS_PROXY to http://..."),
     ("Tunnel", "the proxy refused to connect", "check HTTPS_PROXY and NO_PROXY"),
     ("Refused", "it refused the connection", "check host, port and firewall"),
     ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
@@ -896,10 +898,11 @@ def _api_error(response: Response) -> ApiError:
             fields = ("message", "error_details", "error", "id")
             text = next((str(found[f]) for f in fields if found.get(f)), text)
     if 300 <= response.status < 400:
-        target = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
-        text = f"a redirect to {target[1] if target else 'the same host'}, which is not followed"
+        location = response.headers.get("Location", "")
+        host = re.match(r"(?:\w+:)?//([\w.:-]+)", location)
+        text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
     message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
-    return ApiError(message, response.status, response.headers, response.body)
+    return ApiError(message, response)
 
 
 def _epoch(text: str | None) -> float | None:
@@ -928,9 +931,11 @@ def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
     for name, value in params.items():
         for each in value if isinstance(value, (list, tuple)) else [value]:
             if each is not None:
-                pairs.append((name, str(each).lower() if each is True or each is False else each))
+                text = str(each)
+                pairs.append((name, text.lower() if isinstance(each, bool) else text))
+    separator = "&" if "?" in url_or_path else "?"
     query = urlencode(pairs, quote_via=quote)
-    return f"{url_or_path}{'&' if '?' in url_or_path else '?'}{query}" if pairs else url_or_path
+    return f"{url_or_path}{separator}{query}" if pairs else url_or_path
 
 
 def _json_body(value: object) -> bytes | None:
@@ -943,8 +948,8 @@ def _json_body(value: object) -> bytes | None:
 MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
 TRANSIENT: Final = (500, 502, 503, 504)  # and 429, which says that nothing was done
 UNKNOWN_OUTCOME: Final = (
-    "; it may have been carried out, and was not sent again: look for it first (an order"
-    " by its client_order_id)"
+    "; it may have been carried out and was not sent again: look for it first, an order"
+    " by its client_order_id"
 )
 
 
@@ -956,7 +961,7 @@ class Client:
         host: where paths go; a URL goes to its own host.
         timeout: seconds for a whole call: connecting, sending, waiting, trying again.
         retries: how often a call is tried again. GET and HEAD are after connection
-            errors, 429, 500, 502, 503 and 504; others after 429, and if nothing was sent.
+            errors, 429, 500, 502, 503 and 504; others after 429, or if nothing was sent
         max_body: bytes of an answer, at most.
         ssl_context: for a private CA; else the system's CAs, or those of SSL_CERT_FILE.
     """
@@ -990,10 +995,11 @@ class Client:
             def https_open(self, request: Request) -> Response:
                 return exchange(request)
 
-        # By hand, so that it follows no redirect, speaks https: alone, and is no other's.
+        # By hand: it follows no redirect, speaks https: alone, and is no one else's.
         self._opener = urllib.request.OpenerDirector()
-        self._proxies = urllib.request.getproxies()
-        self._opener.add_handler(urllib.request.ProxyHandler(self._proxies))
+        proxies = urllib.request.getproxies()
+        self._proxy_kind = proxies.get("https", "").rpartition("://")[0].lower()
+        self._opener.add_handler(urllib.request.ProxyHandler(proxies))
         self._opener.add_handler(Handler())
 
     def request(
@@ -1007,7 +1013,8 @@ class Client:
         """Sign and send a request; return the answer if its status is 200-299.
 
         Args:
-            method, url_or_path: as in `ApiKey.rest_jwt`.
+            method: as in `ApiKey.rest_jwt`.
+            url_or_path: as there.
             params: for the query; a list repeats its name, None is left out.
             json: the body; not for GET and HEAD.
 
@@ -1015,19 +1022,19 @@ class Client:
             ApiError: another status. TransportError: no answer, or none of use.
             InvalidRequestError: an argument is wrong; nothing was sent.
         """
-        return self._deliver(method, url_or_path, params or {}, _json_body(json))
+        url_or_path = _with_query(url_or_path, params or {})
+        return self._deliver(method, url_or_path, _json_body(json))
 
-    def _deliver(
-        self, method: str, url_or_path: str, params: Mapping[str, object], body: bytes | None
-    ) -> Response:
-        line = _request_line(method, _with_query(url_or_path, params), self._host)
+    def _deliver(self, method: str, url_or_path: str, body: bytes | None) -> Response:
+        line = _request_line(method, url_or_path, self._host)
         safe, deadline = line[0] in SAFE_METHODS, time.monotonic() + self._timeout
         if safe and body is not None:
             raise InvalidRequestError(f"{line[0]} takes no body; use params")
         tries, clock_was_learned = 0, False
         while True:
-            token = self._token(line)
-            wait = 0.25 * 2**tries  # seconds
+            token, wait = "", 0.25 * 2**tries  # seconds
+            if self._key:
+                token = self._key._issue(_uri(*line), None, self._clock_offset)
             failure: TransportError | ApiError
             try:
                 response = self._send(line, token, body, deadline)
@@ -1042,8 +1049,10 @@ class Client:
                     clock_was_learned = True
                     continue
                 failure, wait = _api_error(response), _wait(response, wait)
-                again = response.status == 429 or (safe and response.status in TRANSIENT)
-            if not again or tries == self._retries or time.monotonic() + wait > deadline:
+                status = response.status
+                again = status == 429 or (safe and status in TRANSIENT)
+            too_late = time.monotonic() + wait > deadline
+            if not again or tries == self._retries or too_late:
                 raise failure
             tries += 1
             _tell("note", f"{failure}; trying again in {wait:g} s")
@@ -1052,11 +1061,8 @@ class Client:
     get, post = partialmethod(request, "GET"), partialmethod(request, "POST")
     put, delete = partialmethod(request, "PUT"), partialmethod(request, "DELETE")
 
-    def _token(self, line: tuple[str, str, str]) -> str:
-        return self._key._issue(_uri(*line), None, self._clock_offset) if self._key else ""
-
     def _send(
-        self, line: tuple[str, str, str], token: str, body: bytes | None, deadline: float
+        self, line: tuple[str, ...], token: str, body: bytes | None, deadline: float
     ) -> Response:
         """Hand a request to urllib, which chooses the proxy and calls `_exchange`."""
         import urllib.request
@@ -1095,7 +1101,8 @@ class Client:
         try:
             if not kept:
                 if tunnel:
-                    self._check_proxy()
+                    if self._proxy_kind not in ("", "http"):
+                        raise ConnectionError(f"Tunnel of {self._proxy_kind}")
                     options = {"Proxy-Authorization": password} if password else {}
                     connection.http.set_tunnel(tunnel, headers=options)
                 connection.http.connect()
@@ -1123,13 +1130,6 @@ class Client:
         failure.unsent = unsent
         raise failure
 
-    def _check_proxy(self) -> None:
-        kind = self._proxies.get("https", "").rpartition("://")[0].lower()
-        if kind not in ("", "http"):
-            error = TransportError(f"urllib speaks to no {kind}: proxy; expected http:")
-            error.lasting = True
-            raise error
-
     def _kept_connection(self, host: str) -> _Connection | None:
         """Take the connection to `host` that was used last, if it is still good."""
         idle = self._idle.setdefault(host, [])
@@ -1150,7 +1150,7 @@ class Client:
             raise TransportError("the answer is compressed, which was not asked for")
         body = answer.read(self._max_body + 1)
         if len(body) > self._max_body:
-            raise TransportError(f"the answer is over {self._max_body} bytes (max_body)")
+            raise TransportError(f"the answer is over max_body: {self._max_body} bytes")
         if answer.length:  # http.client is silent about a body that ends early
             raise http.client.IncompleteRead(b"")
         _tell("note", f"HTTP {answer.status}, {len(body)} bytes")
@@ -1165,8 +1165,8 @@ class Client:
         if claims["nbf"] <= server < claims["exp"]:
             return False
         self._clock_offset = int(server - time.time())
-        ahead = -self._clock_offset
-        _tell("warning", f"this clock is {ahead:+d} s from the server's; using the server's")
+        difference = f"{-self._clock_offset:+d} s from the server's"
+        _tell("warning", f"this clock is {difference}; the server's is used")
         return True
 
     def pages(
@@ -1183,8 +1183,8 @@ class Client:
                 response = self.get(path, params=query)
                 found = response.json()
                 page = found if isinstance(found, dict) else {}
-                pagination = page.get("pagination")
-                linked = pagination.get("next_uri") if isinstance(pagination, dict) else None
+                links = page.get("pagination")
+                linked = links.get("next_uri") if isinstance(links, dict) else None
                 if linked and not PATH.fullmatch(str(linked)):
                     raise TransportError("next_uri is not a path on the same host")
             except CdpError as error:
@@ -1255,33 +1255,29 @@ class _UsageError(CdpError):
     """The command line cannot be understood."""
 
 
-def _unknown(what: str, word: str, known: Sequence[str]) -> _UsageError:
-    import difflib
-
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else "see --help"
-    return _UsageError(f"unknown {what}; {hint}")
-
-
 def _parse_arguments(
     arguments: Sequence[str],
-) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
-    """Return the words, the options (a flag's value is "") and the --param pairs."""
+) -> tuple[list[str], dict[str, str], dict[str, list[str]]]:
+    """Return words, options (a flag's value is "") and the parameters of --param."""
     import getopt
 
     try:
         options, words = getopt.gnu_getopt([*arguments], "h", [*FLAGS, *VALUED])
     except getopt.GetoptError as error:
-        known = [f"--{name.rstrip('=')}" for name in (*FLAGS, *VALUED)]
-        if f"--{error.opt}" not in known:
-            raise _unknown("option", f"--{error.opt}", known) from None
-        needs = "takes no value" if error.opt in FLAGS else "needs a value"
-        raise _UsageError(f"--{error.opt} {needs}") from None
-    params = [value.partition("=") for name, value in options if name == "--param"]
-    if not all(separator for _, separator, _ in params):
-        raise _UsageError("--param takes NAME=VALUE")
-    pairs = [(name, value) for name, _, value in params]
-    return words, {name.lstrip("-"): value for name, value in options}, pairs
+        problem = "unknown option; see --help"
+        if error.opt in FLAGS:
+            problem = f"--{error.opt} takes no value"
+        elif f"{error.opt}=" in VALUED:
+            problem = f"--{error.opt} needs a value"
+        raise _UsageError(problem) from None
+    params: dict[str, list[str]] = {}
+    for option, text in options:
+        name, separator, value = text.partition("=")
+        if option == "--param" and not separator:
+            raise _UsageError("--param takes NAME=VALUE")
+        if option == "--param":
+            params.setdefault(name, []).append(value)
+    return words, {option.lstrip("-"): text for option, text in options}, params
 
 
 def _option_key(options: Mapping[str, str]) -> ApiKey:
@@ -1322,7 +1318,7 @@ def _print_token(command: str, rest: list[str], options: Mapping[str, str]) -> N
     else:
         print(f"Authorization: Bearer {token}" if "header" in options else token)
     if uri and sys.stdout.isatty():
-        _tell("hint", "this is a token for the request; --call sends the request itself")
+        _tell("hint", "this is a token for the request; --call sends the request")
     return None
 
 
@@ -1362,19 +1358,19 @@ def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> No
 
 
 def _call(
-    method: str, path: str, options: Mapping[str, str], params: list[tuple[str, str]]
+    method: str, path: str, options: Mapping[str, str], query: Mapping[str, list[str]]
 ) -> None:
     try:
         timeout = float(options.get("timeout", 10))
     except ValueError:
         raise _UsageError("--timeout takes a number of seconds") from None
     key = None if "no-auth" in options else _option_key(options)
-    query = {name: [v for n, v in params if n == name] for name, _ in params}
     data = _option_data(options)
     with Client(key, host=options.get("host", DEFAULT_HOST), timeout=timeout) as client:
         try:
             if "paginate" not in options:
-                return _print_answer(client._deliver(method, path, query, data), options)
+                answer = client._deliver(method, _with_query(path, query), data)
+                return _print_answer(answer, options)
             for number, page in enumerate(client.pages(path, query), 1):
                 _print_answer(page, options)
                 if sys.stderr and sys.stderr.isatty():
@@ -1395,30 +1391,31 @@ def _say(program: str, verbose: bool, kind: str, message: str) -> None:
         print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
 
 
-def _check_options(words: list[str], options: Mapping[str, str]) -> None:
-    """Refuse options that would have no effect, or two of one kind."""
-    needless = [option for option in WITH_CALL if option in options]
-    if words[0] != "ws" and len(words) != 2:
-        problem = f"METHOD takes one PATH; {len(words) - 1} were given"
-    elif len(options.keys() & {"export", "header", "call"}) > 1:
-        problem = "--export, --header and --call exclude each other"
-    elif words[0] == "ws" and "call" in options:
-        problem = "ws makes tokens and messages; it takes no --call"
-    elif words[0] == "ws" and "host" in options:
-        problem = "a WebSocket token is for no host; it takes no --host"
-    elif needless and "call" not in options:
-        problem = f"--{needless[0]} goes with --call"
-    elif "not-before" in options and "call" in options:
-        problem = "--not-before goes with a token, not with --call"
-    elif "paginate" in options and words[0].upper() != "GET":
-        problem = "--paginate goes with GET"
-    elif words[1:] and words[0] == "ws" and {"export", "header", "not-before"} & options.keys():
-        problem = "ws CHANNEL prints a message, not a token"
-    elif options.get("data") == options.get("key-file") == "-":
-        problem = "standard input cannot be both --data and --key-file"
-    else:
-        return
-    raise _UsageError(problem)
+def _check_options(words: list[str], given: Mapping[str, str]) -> None:
+    """Refuse options that would have no effect, and such as exclude each other."""
+    ws, call = words[0] == "ws", "call" in given
+    wrapped = given.keys() & {"export", "header"}
+    needless = [f"--{option}" for option in WITH_CALL if option in given and not call]
+    paths = len(words) - 1
+    for is_wrong, problem in (
+        (not ws and paths != 1, f"METHOD takes one PATH; {paths} were given"),
+        (len(wrapped) + call > 1, "--export, --header and --call exclude each other"),
+        (ws and call, "ws makes tokens and messages; it takes no --call"),
+        (ws and "host" in given, "a WebSocket token is for no host; leave --host out"),
+        (len(needless) > 0, f"{', '.join(needless)} goes with --call"),
+        (call and "not-before" in given, "--not-before goes with a token, not a call"),
+        ("paginate" in given and words[0].upper() != "GET", "--paginate goes with GET"),
+        (
+            ws and paths > 0 and bool(wrapped or "not-before" in given),
+            "ws CHANNEL prints a message, not a token",
+        ),
+        (
+            given.get("data") == given.get("key-file") == "-",
+            "standard input cannot be both --data and --key-file",
+        ),
+    ):
+        if is_wrong:
+            raise _UsageError(problem)
 
 
 def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
@@ -1433,7 +1430,7 @@ def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
         print(SYNOPSIS.format(command_name), end="", file=sys.stderr)
         return 2
     elif words[0] != "ws" and words[0].upper() not in METHODS:
-        raise _unknown("command or method", words[0], ("ws", *METHODS))
+        raise _UsageError("unknown command or method; see --help")
     elif MISSING:
         raise CdpError(MISSING)
     else:
