@@ -805,14 +805,16 @@ class _Connection:
         targets = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
         while True:
             family, kind, protocol, _name, target = targets.pop(0)
-            connected = socket.socket(family, kind, protocol)
+            connected = None
             try:
+                connected = socket.socket(family, kind, protocol)
                 connected.settimeout(self.time_left() / (1 + len(targets)))
                 connected.connect(target)
                 connected.settimeout(self.time_left())  # for the TLS handshake
                 return connected
             except OSError:
-                connected.close()
+                if connected:
+                    connected.close()
                 if not targets:
                     raise
 
@@ -853,6 +855,10 @@ class _Connection:
             return False
 
 
+UNKNOWN_OUTCOME: Final = (
+    "; it may have been carried out and was not sent again: look for it first, an order"
+    " by its client_order_id"
+)
 CHECK_CLOCK: Final = "check this machine's clock"
 PRIVATE_CA: Final = "for a private CA set SSL_CERT_FILE or ssl_context"
 FAILURES: Final = (  # pattern of an exception's types and text, what failed, remedy
@@ -866,7 +872,7 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
     ),
     ("Verif.*(issuer|self.signed)", "its certificate is of an unknown CA", PRIVATE_CA),
     ("Verif", "its certificate was refused", "check host and proxy"),
-    ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
+    ("InvalidURL", "HTTPS_PROXY is malformed", "expected http://host:port"),
     ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
     ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
     ("Tunnel of", "urllib can speak to no such proxy", "set HTTPS_PROXY to http://..."),
@@ -875,6 +881,7 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
     ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
     ("Incomplete", "its answer was cut off", "try again"),
     ("Connection|BrokenPipe|EOF", "it closed the connection", "try again"),
+    ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
     ("HTTPException|ValueError", "its answer is not HTTP", "check host and proxy"),
     ("", "the connection failed", "check network, host and proxy"),
 )
@@ -883,11 +890,11 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
 def _transport_error(caught: Exception, host: str) -> TransportError:
     evidence = f"{' '.join(each.__name__ for each in type(caught).__mro__)} {caught}"
     error = TransportError(f"{host}: {_first_match(FAILURES, evidence)}")
-    error.lasting = "Verif" in evidence or "Tunnel" in evidence
+    error.lasting = error.unsent = bool(re.search("Verif|Tunnel|InvalidURL", evidence))
     return error
 
 
-def _api_error(response: Response) -> ApiError:
+def _api_error(response: Response, safe: bool) -> ApiError:
     """Return an error with the server's own message, in whichever shape it has."""
     text = response.body[:300].decode("utf-8", "replace")
     with contextlib.suppress(TransportError):
@@ -902,7 +909,8 @@ def _api_error(response: Response) -> ApiError:
         host = re.match(r"(?:\w+:)?//([\w.:-]+)", location)
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
     message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
-    return ApiError(message, response)
+    unknown = not safe and response.status >= 500
+    return ApiError(f"{message}{UNKNOWN_OUTCOME if unknown else ''}", response)
 
 
 def _epoch(text: str | None) -> float | None:
@@ -933,9 +941,13 @@ def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
             if each is not None:
                 text = str(each)
                 pairs.append((name, text.lower() if isinstance(each, bool) else text))
-    separator = "&" if "?" in url_or_path else "?"
-    query = urlencode(pairs, quote_via=quote)
-    return f"{url_or_path}{separator}{query}" if pairs else url_or_path
+    if not pairs:
+        return url_or_path
+    try:
+        query = urlencode(pairs, quote_via=quote)
+    except UnicodeEncodeError:
+        raise InvalidRequestError("a parameter is not valid text") from None
+    return f"{url_or_path}{'&' if '?' in str(url_or_path) else '?'}{query}"
 
 
 def _json_body(value: object) -> bytes | None:
@@ -946,11 +958,7 @@ def _json_body(value: object) -> bytes | None:
 
 
 MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
-TRANSIENT: Final = (500, 502, 503, 504)  # and 429, which says that nothing was done
-UNKNOWN_OUTCOME: Final = (
-    "; it may have been carried out and was not sent again: look for it first, an order"
-    " by its client_order_id"
-)
+TRANSIENT: Final = (429, 500, 502, 503, 504)
 
 
 class Client:
@@ -959,7 +967,8 @@ class Client:
     Args:
         key: signs each request; None for public endpoints.
         host: where paths go; a URL goes to its own host.
-        timeout: seconds for a whole call: connecting, sending, waiting, trying again.
+        timeout: seconds for a whole call: connecting, sending, waiting, trying again;
+            only the lookup of the name, by the operating system, is not interrupted.
         retries: how often a call is tried again. GET and HEAD are after connection
             errors, 429, 500, 502, 503 and 504; others after 429, or if nothing was sent
         max_body: bytes of an answer, at most.
@@ -979,11 +988,15 @@ class Client:
         import ssl
         import urllib.request
 
-        context = ssl_context or ssl.create_default_context()
+        try:
+            context = ssl_context or ssl.create_default_context()
+        except OSError as error:
+            reason = f"{error.strerror}; check SSLKEYLOGFILE and SSL_CERT_FILE"
+            raise TransportError(f"TLS cannot be set up: {reason}") from None
         if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
             raise InvalidRequestError("ssl_context does not verify the server; it must")
-        if not timeout > 0 or retries < 0 or max_body < 0:
-            raise InvalidRequestError("timeout, retries or max_body is not positive")
+        if not 0 < timeout < 1e6 or retries < 0 or max_body < 0:
+            raise InvalidRequestError("timeout, retries or max_body is out of range")
         context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
         self._key, self._host, self._timeout = key, _checked_host(host), timeout
         self._retries, self._max_body, self._context = retries, max_body, context
@@ -1035,11 +1048,11 @@ class Client:
             token, wait = "", 0.25 * 2**tries  # seconds
             if self._key:
                 token = self._key._issue(_uri(*line), None, self._clock_offset)
-            failure: TransportError | ApiError
             try:
                 response = self._send(line, token, body, deadline)
             except TransportError as error:
-                failure, again = error, (safe or error.unsent) and not error.lasting
+                failure: TransportError | ApiError = error
+                again = (safe or error.unsent) and not error.lasting
                 if not safe and not error.unsent:
                     failure.args = (f"{error}{UNKNOWN_OUTCOME}",)
             else:
@@ -1048,12 +1061,12 @@ class Client:
                 if not clock_was_learned and self._learn_clock(response, token):
                     clock_was_learned = True
                     continue
-                failure, wait = _api_error(response), _wait(response, wait)
-                status = response.status
-                again = status == 429 or (safe and status in TRANSIENT)
+                failure, wait = _api_error(response, safe), _wait(response, wait)
+                again = response.status in (TRANSIENT if safe else (429,))
             too_late = time.monotonic() + wait > deadline
             if not again or tries == self._retries or too_late:
-                raise failure
+                token = ""  # out of this frame, as the frames below are cut off
+                raise failure.with_traceback(None)
             tries += 1
             _tell("note", f"{failure}; trying again in {wait:g} s")
             time.sleep(wait)
@@ -1065,6 +1078,7 @@ class Client:
         self, line: tuple[str, ...], token: str, body: bytes | None, deadline: float
     ) -> Response:
         """Hand a request to urllib, which chooses the proxy and calls `_exchange`."""
+        import http.client
         import urllib.request
 
         method, host, path = line
@@ -1085,7 +1099,7 @@ class Client:
             return response
         except ValueError:  # from ProxyHandler; it quotes the proxy's password
             pass
-        raise TransportError("HTTPS_PROXY is malformed; expected http://host:port")
+        raise _transport_error(http.client.InvalidURL(), host)
 
     def _exchange(self, request: Request) -> Response:
         """Send a request over a connection, and read the whole answer."""
@@ -1095,10 +1109,10 @@ class Client:
         password = headers.pop("Proxy-authorization", None)  # for the proxy alone
         tunnel = getattr(request, "_tunnel_host", None)
         host, unsent = tunnel or request.host, True
-        kept = self._kept_connection(host)
-        connection = kept or _Connection(request.host, self._context)
-        connection.deadline = time.monotonic() + (request.timeout or 0)
+        connection = kept = self._kept_connection(host)
         try:
+            connection = kept or _Connection(request.host, self._context)
+            connection.deadline = time.monotonic() + (request.timeout or 0)
             if not kept:
                 if tunnel:
                     if self._proxy_kind not in ("", "http"):
@@ -1124,9 +1138,11 @@ class Client:
         else:
             connection.idle_since = time.monotonic()
             if reusable:
-                self._idle[host].append(connection)
+                self._idle.setdefault(host, []).append(connection)
+            _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
             return response
-        connection.http.close()
+        if connection:
+            connection.http.close()
         failure.unsent = unsent
         raise failure
 
@@ -1153,7 +1169,6 @@ class Client:
             raise TransportError(f"the answer is over max_body: {self._max_body} bytes")
         if answer.length:  # http.client is silent about a body that ends early
             raise http.client.IncompleteRead(b"")
-        _tell("note", f"HTTP {answer.status}, {len(body)} bytes")
         return Response(answer.status, answer.headers, body)
 
     def _learn_clock(self, response: Response, token: str) -> bool:
@@ -1193,9 +1208,11 @@ class Client:
             yield response
             cursor = None if page.get("has_next") is False else page.get("cursor")
             place = str(linked) if linked else f"cursor={cursor}" if cursor else ""
-            if not place or hash(place) in seen:
+            if place in seen:
+                _tell("warning", "the list repeats its cursor, and may be incomplete")
+            if not place or place in seen:
                 return
-            seen.add(hash(place))  # which is smaller than the cursor
+            seen.add(place)
             if linked:
                 path, query = f"https://{host}{linked}", {}
             else:
@@ -1203,9 +1220,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connections that are not in use; the next call opens new ones."""
-        for idle in self._idle.values():
-            while idle:
-                idle.pop().http.close()
+        for host in [*self._idle]:
+            for connection in self._idle.pop(host, []):
+                connection.http.close()
 
     def __enter__(self) -> Client:
         return self
@@ -1277,6 +1294,8 @@ def _parse_arguments(
             raise _UsageError("--param takes NAME=VALUE")
         if option == "--param":
             params.setdefault(name, []).append(value)
+        elif [each for each, _ in options].count(option) > 1:
+            raise _UsageError(f"{option} is given twice")
     return words, {option.lstrip("-"): text for option, text in options}, params
 
 
@@ -1335,10 +1354,10 @@ def _option_data(options: Mapping[str, str]) -> bytes | None:
                 body = file.read()
         else:
             body = text.encode()
-        json.loads(body)
+        json.loads(body, parse_constant=int)  # which NaN and Infinity are not
         return body
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+    except (OSError, AttributeError) as error:
+        reason = f"cannot be read: {getattr(error, 'strerror', 'closed')}"
     except (ValueError, RecursionError):
         reason = "is not JSON; nothing was sent"
     raise InvalidRequestError(f"--data {reason}")
@@ -1348,7 +1367,8 @@ def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> No
     if "include" in options:
         print(f"HTTP/1.1 {answer.status}")
         for name, value in answer.headers.items():
-            print(_printable(f"{name}: {value}"))
+            line = _printable(f"{name}: {value}").encode("ascii", "backslashreplace")
+            print(line.decode())
         print()
     sys.stdout.flush()
     # JSON's strings hold no line breaks, so that those of a page can go.
@@ -1405,6 +1425,11 @@ def _check_options(words: list[str], given: Mapping[str, str]) -> None:
         (len(needless) > 0, f"{', '.join(needless)} goes with --call"),
         (call and "not-before" in given, "--not-before goes with a token, not a call"),
         ("paginate" in given and words[0].upper() != "GET", "--paginate goes with GET"),
+        ("paginate" in given and "data" in given, "--paginate takes no --data"),
+        (
+            "no-auth" in given and ("key-file" in given or "key-name" in given),
+            "--no-auth takes no key",
+        ),
         (
             ws and paths > 0 and bool(wrapped or "not-before" in given),
             "ws CHANNEL prints a message, not a token",
@@ -1451,8 +1476,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         say("error", "standard output is closed")
         return 1
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        arguments = sys.argv[1:] if argv is None else argv
         code = _run(arguments, name, f"python {file}" if extension == ".py" else name)
         sys.stdout.flush()
         return code
@@ -1460,13 +1485,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("error", str(error))
         return 2 if isinstance(error, _UsageError) else 1
     except KeyboardInterrupt:
+        if "--call" in arguments:
+            say("error", "interrupted; what was sent may have been carried out")
         return 130
     except OSError as error:  # standard output is closed or full
         # At exit Python would flush it again, and complain (documentation of `signal`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 141
-        say("error", f"standard output cannot be written: {error.strerror}")
+        call = "; the call was made" if "--call" in arguments else ""
+        say("error", f"standard output cannot be written: {error.strerror}{call}")
         return 1
     finally:
         _listener = None
