@@ -411,7 +411,7 @@ def _load_environment(environ: Mapping[str, str]) -> tuple[str, str, list[str], 
             "no API key; set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and"
             " COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET"
         )
-    plain = [[_mended(text, "")[0] for text in pair] for pair in pairs.values()]
+    plain = [[_mended(text, "text")[0] for text in pair] for pair in pairs.values()]
     if plain[0] != plain[-1]:
         raise InvalidKeyError(f"{' differ from '.join(pairs)}; unset one pair")
     variables, (name, secret) = pairs.popitem()
@@ -600,7 +600,7 @@ class ApiKey:
             InvalidKeyError: it cannot be read, or holds no key that can be used.
         """
         try:
-            return cls(*_load_key_file(os.fspath(path), name))
+            return cls(*_load_key_file(os.fsdecode(path or ""), name))
         except InvalidKeyError as error:
             raise _without_frames(error, "") from None
 
@@ -1261,7 +1261,6 @@ COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
   $ export CDP_KEY_FILE=cdp_api_key.json
   $ {0} GET /api/v3/brokerage/accounts --call --paginate
 """
-WITH_CALL: Final = ("data", "param", "paginate", "include", "timeout", "no-auth")
 FLAGS: Final = ("export", "header", "call", "paginate", "include", "no-auth", "verbose",
                 "version", "help")  # fmt: skip
 VALUED: Final = ("data=", "param=", "timeout=", "key-file=", "key-name=", "host=",
@@ -1413,34 +1412,27 @@ def _say(program: str, verbose: bool, kind: str, message: str) -> None:
 
 def _check_options(words: list[str], given: Mapping[str, str]) -> None:
     """Refuse options that would have no effect, and such as exclude each other."""
-    ws, call = words[0] == "ws", "call" in given
-    wrapped = given.keys() & {"export", "header"}
-    needless = [f"--{option}" for option in WITH_CALL if option in given and not call]
-    paths = len(words) - 1
-    for is_wrong, problem in (
-        (not ws and paths != 1, f"METHOD takes one PATH; {paths} were given"),
-        (len(wrapped) + call > 1, "--export, --header and --call exclude each other"),
-        (ws and call, "ws makes tokens and messages; it takes no --call"),
-        (ws and "host" in given, "a WebSocket token is for no host; leave --host out"),
-        (len(needless) > 0, f"{', '.join(needless)} goes with --call"),
-        (call and "not-before" in given, "--not-before goes with a token, not a call"),
-        ("paginate" in given and words[0].upper() != "GET", "--paginate goes with GET"),
-        ("paginate" in given and "data" in given, "--paginate takes no --data"),
-        (
-            "no-auth" in given and ("key-file" in given or "key-name" in given),
-            "--no-auth takes no key",
-        ),
-        (
-            ws and paths > 0 and bool(wrapped or "not-before" in given),
-            "ws CHANNEL prints a message, not a token",
-        ),
-        (
-            given.get("data") == given.get("key-file") == "-",
-            "standard input cannot be both --data and --key-file",
-        ),
-    ):
-        if is_wrong:
-            raise _UsageError(problem)
+    wrapped, key = {"export", "header"}, {"verbose", "key-file", "key-name"}
+    if words[0] == "ws":
+        kind = "ws CHANNEL" if len(words) > 1 else "ws"
+        fitting = key if len(words) > 1 else {*key, *wrapped, "not-before"}
+    elif len(words) != 2:
+        raise _UsageError(f"METHOD takes one PATH; {len(words) - 1} were given")
+    elif "call" not in given:
+        kind, fitting = "a token; add --call", {*key, *wrapped, "not-before", "host"}
+    else:
+        kind = "--call --paginate" if "paginate" in given else "--call"
+        fitting = {"call", "param", "include", "timeout", "host", "verbose", "no-auth"}
+        fitting |= {"paginate"} if words[0].upper() == "GET" else set()
+        fitting |= {"data"} if "paginate" not in given else set()
+        fitting |= key if "no-auth" not in given else set()
+    for option in given:
+        if option not in fitting:
+            raise _UsageError(f"--{option} does not go with {kind}")
+    if wrapped <= given.keys():
+        raise _UsageError("--export and --header exclude each other")
+    if given.get("data") == given.get("key-file") == "-":
+        raise _UsageError("standard input cannot be both --data and --key-file")
 
 
 def _run(arguments: Sequence[str], program: str, command_name: str) -> int:

@@ -3314,9 +3314,9 @@ CANARY = "c4n4ryc4n4ryc4n4ry"
         ([CANARY], "unknown command or method; see --help"),
         (["GET", "/x", "--host"], "--host needs a value"),
         (["GET", "/x", f"--export={CANARY}"], "--export takes no value"),
-        (["GET", "/x", "--export", "--header"], "--export, --header and --call exclude each other"),
-        (["ws", "user", "--header"], "ws CHANNEL prints a message, not a token"),
-        (["ws", "user", "--not-before", "+1"], "ws CHANNEL prints a message, not a token"),
+        (["GET", "/x", "--export", "--header"], "--export and --header exclude each other"),
+        (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
+        (["ws", "user", "--not-before", "+1"], "--not-before does not go with ws CHANNEL"),
         (["GET", "/x", "--not-before", CANARY], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
         (["GET", "/x", "--not-before", "2027-01-15T08:00:00"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
         (["GET", "/x", "--not-before", "-5"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
@@ -3542,33 +3542,48 @@ def test_command_warns_of_the_clock(run, online):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["GET", "/x", "--param", "a=1"], "--param goes with --call"),
-        (["GET", "/x", "--data", "{}"], "--data goes with --call"),
-        (["GET", "/x", "--paginate"], "--paginate goes with --call"),
-        (["GET", "/x", "--include", "--header"], "--include goes with --call"),
-        (["GET", "/x", "--timeout", "1"], "--timeout goes with --call"),
-        (["GET", "/x", "--no-auth"], "--no-auth goes with --call"),
         (
-            ["GET", "/x", "--call", "--paginate", "--data", "1"],
-            "--paginate takes no --data",
+            ["GET", "/x", "--param", "a=1"],
+            "--param does not go with a token; add --call",
+        ),
+        (["GET", "/x", "--data", "{}"], "--data does not go with a token; add --call"),
+        (
+            ["GET", "/x", "--paginate"],
+            "--paginate does not go with a token; add --call",
+        ),
+        (
+            ["GET", "/x", "--include", "--header"],
+            "--include does not go with a token; add --call",
+        ),
+        (
+            ["GET", "/x", "--timeout", "1"],
+            "--timeout does not go with a token; add --call",
+        ),
+        (["GET", "/x", "--no-auth"], "--no-auth does not go with a token; add --call"),
+        (["GET", "/x", "--call", "--export"], "--export does not go with --call"),
+        (["GET", "/x", "--call", "--header"], "--header does not go with --call"),
+        (
+            ["GET", "/x", "--call", "--not-before", "+5"],
+            "--not-before does not go with --call",
         ),
         (
             ["GET", "/x", "--call", "--no-auth", "--key-file", "x"],
-            "--no-auth takes no key",
+            "--key-file does not go with --call",
         ),
+        (
+            ["POST", "/x", "--call", "--paginate"],
+            "--paginate does not go with --call --paginate",
+        ),
+        (
+            ["GET", "/x", "--call", "--paginate", "--data", "1"],
+            "--data does not go with --call --paginate",
+        ),
+        (["ws", "--host", "a.example"], "--host does not go with ws"),
+        (["ws", "--call"], "--call does not go with ws"),
+        (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
         (
             ["POST", "/x", "--call", "--data", "1", "--data", "2"],
             "--data is given twice",
-        ),
-        (
-            ["ws", "--host", "a.example"],
-            "a WebSocket token is for no host; leave --host out",
-        ),
-        (["ws", "--call"], "ws makes tokens and messages; it takes no --call"),
-        (["POST", "/x", "--call", "--paginate"], "--paginate goes with GET"),
-        (
-            ["GET", "/x", "--call", "--export"],
-            "--export, --header and --call exclude each other",
         ),
         (["GET", "/x", "--call", "--param", CANARY], "--param takes NAME=VALUE"),
         (
@@ -3578,10 +3593,6 @@ def test_command_warns_of_the_clock(run, online):
         (
             ["POST", "/x", "--call", "--data", "-", "--key-file", "-"],
             "standard input cannot be both --data and --key-file",
-        ),
-        (
-            ["GET", "/x", "--call", "--not-before", "+5"],
-            "--not-before goes with a token, not a call",
         ),
     ],
 )
