@@ -826,10 +826,10 @@ class _Connection:
         read_into = stream.readinto
 
         def timed_read_into(buffer: memoryview) -> int | None:
-            connected.settimeout(self.time_left())
             count = read_into(buffer)
             self.has_ended = count == 0
-            connected.settimeout(self.time_left())  # for TLS after a proxy's answer
+            # For the next read, or the TLS handshake behind a proxy's answer.
+            connected.settimeout(self.time_left())
             return count
 
         vars(stream)["readinto"] = timed_read_into
@@ -950,9 +950,13 @@ def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
     return f"{url_or_path}{'&' if '?' in str(url_or_path) else '?'}{query}"
 
 
-def _json_body(value: object) -> bytes | None:
+def _json_body(value: object, method: str) -> bytes | None:
+    if value is not None and method in SAFE_METHODS:
+        raise InvalidRequestError(f"{method} takes no body; use params")
+    if value is None or isinstance(value, bytes):
+        return value
     try:
-        return None if value is None else json.dumps(value, allow_nan=False).encode()
+        return json.dumps(value, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequestError("the body holds what JSON has no word for") from None
 
@@ -1029,20 +1033,18 @@ class Client:
             method: as in `ApiKey.rest_jwt`.
             url_or_path: as there.
             params: for the query; a list repeats its name, None is left out.
-            json: the body; not for GET and HEAD.
+            json: the body; bytes are JSON already. GET and HEAD have none.
 
         Raises:
             ApiError: another status. TransportError: no answer, or none of use.
             InvalidRequestError: an argument is wrong; nothing was sent.
         """
         url_or_path = _with_query(url_or_path, params or {})
-        return self._deliver(method, url_or_path, _json_body(json))
-
-    def _deliver(self, method: str, url_or_path: str, body: bytes | None) -> Response:
         line = _request_line(method, url_or_path, self._host)
+        return self._deliver(line, _json_body(json, line[0]))
+
+    def _deliver(self, line: tuple[str, str, str], body: bytes | None) -> Response:
         safe, deadline = line[0] in SAFE_METHODS, time.monotonic() + self._timeout
-        if safe and body is not None:
-            raise InvalidRequestError(f"{line[0]} takes no body; use params")
         tries, clock_was_learned = 0, False
         while True:
             token, wait = "", 0.25 * 2**tries  # seconds
@@ -1315,13 +1317,11 @@ def _option_time(options: Mapping[str, str]) -> int | datetime | None:
         return int(time.time()) + int(text)
     from datetime import datetime
 
-    try:
+    with contextlib.suppress(ValueError):
         moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-    except ValueError:
-        moment = datetime.min
-    if moment.utcoffset() is None:
-        raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
-    return moment
+        if moment.utcoffset() is not None:
+            return moment
+    raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
 
 
 def _print_token(command: str, rest: list[str], options: Mapping[str, str]) -> None:
@@ -1388,7 +1388,7 @@ def _call(
     with Client(key, host=options.get("host", DEFAULT_HOST), timeout=timeout) as client:
         try:
             if "paginate" not in options:
-                answer = client._deliver(method, _with_query(path, query), data)
+                answer = client.request(method, path, params=query, json=data)
                 return _print_answer(answer, options)
             for number, page in enumerate(client.pages(path, query), 1):
                 _print_answer(page, options)

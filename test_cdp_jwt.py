@@ -2729,6 +2729,24 @@ def test_proxy_that_is_malformed_is_named_without_its_password(
     assert transport_error(lambda: client.post("/echo")) == message
 
 
+def test_proxy_that_is_slow_leaves_the_rest_of_the_time_for_tls(
+    trust, wire, monkeypatch
+):
+    def script(wire: Wire, client: socket.socket) -> None:
+        wire.read_request(client)
+        wire.over.wait(0.6)
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        wire.over.wait(20)
+
+    monkeypatch.setenv("HTTPS_PROXY", wire(script, None).host)
+    client = cdp_jwt.Client(key_of(), host="a.example", ssl_context=trust, timeout=0.8)
+    started = time.monotonic()
+    assert "it took longer than the timeout" in transport_error(
+        lambda: client.get("/x")
+    )
+    assert time.monotonic() - started < 1.2
+
+
 def test_proxy_that_is_not_there_is_named(coinbase, trust, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust, retries=0)
@@ -3019,8 +3037,12 @@ def test_401_that_the_clock_does_not_explain_is_not_signed_again(client, coinbas
 
 
 def test_401_is_signed_again_once(client, coinbase):
-    coinbase.clock_ahead = 1000
-    coinbase.faults += [status(401), status(401)]
+
+    def clock_runs_away(handler: Handler) -> None:
+        coinbase.clock_ahead += 1000
+        handler.answer(401, b"Unauthorized")
+
+    coinbase.faults += [clock_runs_away] * 5
     with pytest.raises(cdp_jwt.ApiError, match="HTTP 401"):
         client.get("/echo")
     assert len(coinbase.seen) == 2
