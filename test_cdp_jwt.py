@@ -1676,6 +1676,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         fault = self.server.faults.pop(0) if self.server.faults else None
         if fault:
             return fault(self)
+        if self.server.rate_left <= 0:
+            return self.answer(
+                429, {"error": "rate limit exceeded"}, {"Retry-After": "1"}
+            )
+        self.server.rate_left -= 1
         path, _, query = self.path.partition("?")
         self.query = dict(urllib.parse.parse_qsl(query))
         route = self.server.routes.get((self.command, path))
@@ -1695,6 +1700,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {
             "Content-Type": "application/json",
+            "x-ratelimit-limit": "30",
+            "x-ratelimit-remaining": str(self.server.rate_left),
+            "x-ratelimit-reset": "1",
             **(headers or {}),
         }.items():
             self.send_header(name, value)
@@ -1742,6 +1750,7 @@ class Coinbase(http.server.ThreadingHTTPServer):
         self.clock_ahead = 0
         self.permissions = {"can_view": True, "can_trade": True, "can_transfer": False}
         self.page_count = 3
+        self.rate_left = 1_000_000  # requests until it answers 429
         self.seen: list[Seen] = []
         self.faults: list[Callable[[Handler], None]] = []
         self.refusals: list[str] = []
@@ -2233,6 +2242,20 @@ def test_ssl_cert_file_is_heeded(coinbase, ca_file, monkeypatch):
     assert cdp_jwt.Client(key_of(), host=coinbase.host).get(ACCOUNTS).status == 200
 
 
+def test_token_is_in_no_variable_of_an_errors_frames(client, coinbase, wire, trust):
+    """Error reporters show variables."""
+    coinbase.faults.append(status(400))
+    server = wire(saying(b"no HTTP"))
+    for call in (lambda: client.get("/echo"), lambda: calling(server, trust).get("/x")):
+        with pytest.raises(cdp_jwt.CdpError) as caught:
+            call()
+        shown = traceback.TracebackException.from_exception(
+            caught.value, capture_locals=True
+        )
+        assert "eyJ" not in "".join(shown.format())
+        assert caught.value.__context__ is None
+
+
 def test_token_is_in_no_message_log_or_repr(client, coinbase, caplog):
     caplog.set_level(logging.DEBUG)
     coinbase.faults += [status(503), status(401), status(400, {"message": "no"})]
@@ -2540,6 +2563,7 @@ TLS_FAULTS = {
     "TLS 1.1": (old_tls, TLS_FAILED),
     "no common cipher": (other_cipher, TLS_FAILED),
     "plain HTTP": (lambda _: None, TLS_FAILED),
+    "closed at once": (lambda _: None, CLOSED),
 }
 
 
@@ -2568,6 +2592,10 @@ def self_signed() -> ssl.SSLContext:
     return context
 
 
+def leave_at_once(wire: Wire, connection: socket.socket) -> None:
+    connection.recv(65536)
+
+
 def refuse_plainly(wire: Wire, connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
@@ -2578,6 +2606,8 @@ def test_tls_fault_is_named_and_nothing_is_sent(wire, ca, trust, fault):
     script = saying(OK + b"Content-Length: 0\r\n\r\n")
     if fault == "plain HTTP":
         script = refuse_plainly
+    if fault == "closed at once":
+        script = leave_at_once
     server = wire(script, make(ca))
     found = transport_error(lambda: calling(server, trust).post("/x", json={}))
     assert found == f"{server.host}: {message}"
@@ -2895,6 +2925,20 @@ def test_get_is_tried_again_with_a_token_of_its_own(client, coinbase, waits, cod
     assert waits == [0.25, 0.5]
     assert len({seen.token for seen in coinbase.seen}) == 3
     assert coinbase.refusals == []
+
+
+def test_rate_limit_is_waited_for(client, coinbase, monkeypatch):
+    coinbase.rate_left = 0
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        coinbase.rate_left = 1
+
+    monkeypatch.setattr(time, "sleep", wait)
+    response = client.post("/echo")
+    assert (response.status, waited) == (200, [1.0])
+    assert response.headers["x-ratelimit-remaining"] == "0"
 
 
 def test_tries_are_limited(client, coinbase, waits):
@@ -4029,13 +4073,29 @@ def demo(server: Coinbase, ca_path: pathlib.Path, key_path: pathlib.Path) -> Non
 
 
 def serve(server: Coinbase, ca_path: pathlib.Path, key_path: pathlib.Path) -> None:
-    """Serve until Ctrl-C, and say how to call."""
+    """Serve until Ctrl-C, and say how to call; faulty servers stand beside it."""
     print(f"export SSL_CERT_FILE={ca_path} CDP_KEY_FILE={key_path}")
-    print(
-        f"python {MODULE.name} GET {ACCOUNTS} --call --host {server.host}", flush=True
-    )
+    print(f"python {MODULE.name} GET {ACCOUNTS} --call --host {server.host}")
+    print("\nFaulty servers, each for --host:")
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\n\r\n"
+    scripts = {
+        "closes": saying(),
+        "cuts off": saying(OK + b"Content-Length: 100\r\n\r\n{}"),
+        "no HTTP": saying(b"hello\r\n"),
+        "redirects": saying(redirect),
+        "stalls": stall_headers,
+        "drips": drip_body,
+        "endless": endless_body,
+    }
+    faulty = {
+        name: Wire(script, server.certificate) for name, script in scripts.items()
+    }
+    for name, wire in faulty.items():
+        print(f"  {wire.host}  {name}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
+    for wire in faulty.values():
+        wire.close()
 
 
 def as_program(arguments: list[str]) -> None:
