@@ -37,7 +37,7 @@ import stat
 import sys
 import time
 from functools import partial, partialmethod
-from typing import TYPE_CHECKING, Final, NoReturn, Union
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union
 
 MISSING = ""  # what keeps the command from signing, if anything does
 try:
@@ -45,11 +45,14 @@ try:
 
     if [int(part) for part in cryptography.__version__.split(".")[:2]] < [3, 4]:
         raise ImportError(f"found {cryptography.__version__}")
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+    from cryptography.hazmat.primitives.asymmetric.utils import (
+        decode_dss_signature,
+        encode_dss_signature,
+    )
     from cryptography.hazmat.primitives.hashes import SHA256
 
     ECDSA_SHA256 = ec.ECDSA(SHA256())
@@ -80,9 +83,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = (
-    "ApiError", "ApiKey", "CdpError", "Client", "InvalidKeyError",
+    "ApiError", "ApiKey", "CdpError", "Client", "Inspection", "InvalidKeyError",
     "InvalidRequestError", "Response", "TransportError", "build_rest_jwt",
-    "build_ws_jwt", "format_jwt_uri", "main", "ws_message",
+    "build_ws_jwt", "format_jwt_uri", "inspect_jwt", "main", "ws_message",
 )  # fmt: skip
 
 # ---------------------------------------------------------- 2. constants and errors
@@ -756,6 +759,175 @@ def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
     return key._issue(uri, None)
 
 
+# ---------------------------------------------------------- 6. reasons: JWT -> problems
+
+
+class Inspection(NamedTuple):
+    """What is in a token; `problems` are what Coinbase would refuse it for."""
+
+    header: dict[str, object]
+    claims: dict[str, object]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds_left: int | None  # until `exp`; negative when that is past, None without it
+
+
+def _base64url_octets(text: str, what: str, problems: list[str]) -> bytes:
+    """Decode leniently, and say what is not base64url (RFC 7515, section 2)."""
+    if "=" in text:
+        problems.append(f"the {what} has padding (=), which base64url in a JWT has not")
+    if re.search("[+/]", text):
+        problems.append(f"the {what} is in plain base64 (+ and /), not in base64url")
+    bare = text.rstrip("=").replace("+", "-").replace("/", "_")
+    if not re.fullmatch("[A-Za-z0-9_-]*", bare) or len(bare) % 4 == 1:
+        problems.append(f"the {what} is not base64url")
+        return b""
+    return base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+
+
+def _json_object(octets: bytes, what: str, problems: list[str]) -> dict[str, object]:
+    def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            problems.append(f"the {what} has a member twice")
+        return dict(pairs)
+
+    found = None
+    if octets.count(b"[") + octets.count(b"{") < 50:  # or the stack might end
+        with contextlib.suppress(ValueError):
+            found = json.loads(octets, object_pairs_hook=members)
+    if not isinstance(found, dict):
+        problems.append(f"the {what} is no JSON object")
+    return found if isinstance(found, dict) else {}
+
+
+def _member_problems(
+    header: Mapping[str, object], claims: Mapping[str, object], key: ApiKey | None
+) -> Iterator[str]:
+    alg, kid, nonce, sub, iss = (
+        value if isinstance(value, str) else None
+        for value in (
+            *(header.get(name) for name in ("alg", "kid", "nonce")),
+            *(claims.get(name) for name in ("sub", "iss")),
+        )
+    )
+    fitting = [key.algorithm] if key else ["ES256", "EdDSA"]
+    for is_wrong, problem in (
+        (alg not in fitting, f"alg is {alg!a:.30}; expected {' or '.join(fitting)}"),
+        (not nonce, "nonce is missing in the header"),
+        (not kid, "kid is missing in the header"),
+        (not sub, "sub is missing"),
+        (kid and sub and kid != sub, "kid and sub differ; both are the key's name"),
+        (kid and key and kid != key.name, "kid is not the name of the key at hand"),
+        (iss != "cdp", f"iss is {iss!a:.30}; expected 'cdp'"),
+        ("aud" in claims, "aud is there, which Coinbase does not expect"),
+    ):
+        if is_wrong:
+            yield problem
+
+
+def _time_problems(claims: Mapping[str, object], now: float) -> Iterator[str]:
+    times: dict[str, int] = {}
+    for name in ("nbf", "exp"):
+        value = claims.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > 10**11:
+                yield f"{name} is in milliseconds; expected seconds"
+            else:
+                times[name] = value
+        elif name in claims:
+            yield f"{name} is {type(value).__name__}; expected whole seconds"
+        else:
+            yield f"{name} is missing"
+    if times.get("nbf", now) > now:
+        ahead = int(times["nbf"] - now)
+        yield f"not valid yet: nbf is {ahead} s ahead; was the clock that set it ahead?"
+    if times.get("exp", now + 1) <= now:
+        yield f"expired {int(now - times['exp'])} s ago"
+    if len(times) == 2 and not 0 < times["exp"] - times["nbf"] <= LIFETIME:
+        lifetime = times["exp"] - times["nbf"]
+        yield f"exp is {lifetime} s after nbf; expected 1 to {LIFETIME}"
+
+
+def _uri_problems(uri: object) -> Iterator[str]:
+    if not isinstance(uri, str):
+        yield f"uri is {type(uri).__name__}, not text"
+        return
+    method, _, rest = uri.rpartition(" ")
+    for is_wrong, problem in (
+        (not method, "uri has no method: expected `GET api.coinbase.com/...`"),
+        (method != method.upper(), "the method in uri is not in upper case"),
+        (method and method.upper() not in METHODS, "the method in uri is unknown"),
+        ("://" in rest, "uri has a scheme; it starts with the host"),
+        (rest.startswith("/"), "uri has no host before its path"),
+        ("?" in rest, "uri has a query; it ends with the path"),
+        ("#" in rest, "uri has a fragment; it ends with the path"),
+    ):
+        if is_wrong:
+            yield problem
+
+
+def _signature_problems(
+    signing_input: bytes, signature: bytes, alg: object, key: ApiKey | None
+) -> Iterator[str]:
+    if alg == "ES256" and signature[:1] == b"\x30" and 68 <= len(signature) <= 72:
+        yield "the signature is DER; expected r and s, 32 bytes each"
+    elif len(signature) != 64:
+        yield f"the signature has {len(signature)} bytes; expected 64"
+    elif key and alg == key.algorithm:
+        public_key = key._private_key.public_key()
+        try:
+            if isinstance(public_key, ec.EllipticCurvePublicKey):
+                halves = (signature[:32], signature[32:])
+                der = encode_dss_signature(*(int.from_bytes(h, "big") for h in halves))
+                public_key.verify(der, signing_input, ECDSA_SHA256)
+            else:
+                public_key.verify(signature, signing_input)
+        except InvalidSignature:
+            yield f"not signed by the key {key.name}"
+
+
+def inspect_jwt(
+    token: str, *, key: ApiKey | None = None, now: float | None = None
+) -> Inspection:
+    """Say what is in a JWT, of this module or another, and what is wrong with it.
+
+    Args:
+        token: with or without `Bearer` or `Authorization: Bearer` in front.
+        key: verifies the signature.
+        now: epoch seconds; by default the clock's.
+
+    Raises:
+        InvalidRequestError: `token` is not text, or empty.
+    """
+    text = _checked_text(token, "token", "(?!)").strip().strip("\"'")
+    text = re.sub(r"(?i)\A(authorization:)?\s*(bearer\s+)?", "", text)
+    now = time.time() if now is None else now
+    problems: list[str] = []
+    parts = text.split(".")
+    if len(parts) != 3:
+        problems.append(f"{len(parts)} parts; expected 3: header.claims.signature")
+    parts += ["", ""]
+    octets = _base64url_octets(parts[0], "header", problems)
+    header = _json_object(octets, "header", problems)
+    octets = _base64url_octets(parts[1], "claims", problems)
+    claims = _json_object(octets, "claims", problems)
+    signature = _base64url_octets(parts[2], "signature", problems)
+    problems += _member_problems(header, claims, key)
+    problems += _time_problems(claims, now)
+    problems += _uri_problems(claims["uri"]) if "uri" in claims else ()
+    signing_input = text.rpartition(".")[0].encode("ascii", "replace")
+    problems += _signature_problems(signing_input, signature, header.get("alg"), key)
+    notes = []
+    if "uris" in claims:
+        notes.append("uris instead of uri is for other CDP APIs than Advanced Trade")
+    elif "uri" not in claims:
+        notes.append("without uri, this is a token for a WebSocket")
+    exp = claims.get("exp")
+    left = int(exp - now) if isinstance(exp, int) and abs(exp) < 10**11 else None
+    return Inspection(header, claims, tuple(problems), tuple(notes), left)
+
+
 # ---------------------------------------------------------- 7. calls: JWT -> response
 
 
@@ -1241,10 +1413,11 @@ class Client:
 SYNOPSIS: Final = """\
 usage: {0} METHOD PATH [--export | --header | --call]
        {0} ws [CHANNEL [PRODUCT ...]]
+       {0} decode [TOKEN | -]
 Print a token for one Coinbase request, or send it; --help says more.
 """
 HELP: Final = """
-METHOD is GET, POST, PUT, DELETE, PATCH or HEAD; PATH may be a whole https URL.
+PATH may be a whole https URL; `decode` says what is in a token and wrong with it.
   --export, --header  print: export JWT='...', or for curl -H @-: Authorization: ...
   --call              send the request and print the answer's body; with it:
     --data JSON         the body; @FILE and - (standard input) read it
@@ -1267,6 +1440,16 @@ FLAGS: Final = ("export", "header", "call", "paginate", "include", "no-auth", "v
                 "version", "help")  # fmt: skip
 VALUED: Final = ("data=", "param=", "timeout=", "key-file=", "key-name=", "host=",
                  "not-before=")  # fmt: skip
+
+
+FITTING: Final = {  # the options that go with each kind of command
+    "a token; add --call": "export header not-before host",
+    "ws": "export header not-before",
+    "ws CHANNEL": "",
+    "decode": "",
+    "--call": "call data param include timeout no-auth host",
+    "--call --paginate": "call paginate param include timeout no-auth host",
+}
 
 
 class _UsageError(CdpError):
@@ -1404,35 +1587,75 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def _decode(words: list[str], options: Mapping[str, str]) -> int:
+    """Report on a token; its signature is not shown."""
+    from datetime import datetime, timezone
+
+    try:
+        key = _option_key(options)
+    except InvalidKeyError:
+        if "key-file" in options:
+            raise
+        key = None  # then the signature is not verified, and the report says so
+    if words in ([], ["-"]):
+        words = [sys.stdin.buffer.read(MAX_KEY_FILE).decode("ascii", "replace")]
+    now = time.time()
+    found = inspect_jwt(words[0], key=key, now=now)
+    print(f"header   {json.dumps(found.header)}\nclaims   {json.dumps(found.claims)}")
+    for name in ("nbf", "exp"):
+        value = found.claims.get(name)
+        if isinstance(value, int) and 0 < value < 10**11:
+            moment = datetime.fromtimestamp(value, timezone.utc)
+            shown = f"{moment:%Y-%m-%dT%H:%M:%SZ}, {int(value - now):+d} s from now"
+            print(f"{name}      {shown}")
+    good = not found.problems
+    signed = f"by {key.name}" if key else "not verified, as no key is at hand"
+    lines = [f"signed   {signed}"] if good or not key else []
+    lines += [f"problem  {problem}" for problem in found.problems]
+    lines += [f"note     {note}" for note in found.notes]
+    lines += [f"ok       no problem found, {found.seconds_left} s left"] if good else []
+    print("\n".join(map(_printable, lines)))
+    return 0 if good else 1
+
+
 def _say(program: str, verbose: bool, kind: str, message: str) -> None:
     # With standard error closed, print would write to standard output.
     if sys.stderr and (verbose or kind != "note"):
         print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
 
 
+def _kind_of_command(words: list[str], given: Mapping[str, str]) -> str:
+    """Return which row of FITTING a command line is of."""
+    if words[0] == "decode" and len(words) > 2:
+        raise _UsageError(f"decode takes one TOKEN; {len(words) - 1} were given")
+    if words[0] == "decode":
+        return "decode"
+    if words[0] == "ws":
+        return "ws CHANNEL" if len(words) > 1 else "ws"
+    if len(words) != 2:
+        raise _UsageError(f"METHOD takes one PATH; {len(words) - 1} were given")
+    if "call" not in given:
+        return "a token; add --call"
+    if "paginate" in given and words[0].upper() != "GET":
+        raise _UsageError("--paginate goes with GET")
+    return "--call --paginate" if "paginate" in given else "--call"
+
+
 def _check_options(words: list[str], given: Mapping[str, str]) -> None:
     """Refuse options that would have no effect, and such as exclude each other."""
-    wrapped, key = {"export", "header"}, {"verbose", "key-file", "key-name"}
-    if words[0] == "ws":
-        kind = "ws CHANNEL" if len(words) > 1 else "ws"
-        fitting = key if len(words) > 1 else {*key, *wrapped, "not-before"}
-    elif len(words) != 2:
-        raise _UsageError(f"METHOD takes one PATH; {len(words) - 1} were given")
-    elif "call" not in given:
-        kind, fitting = "a token; add --call", {*key, *wrapped, "not-before", "host"}
-    else:
-        kind = "--call --paginate" if "paginate" in given else "--call"
-        fitting = {"call", "param", "include", "timeout", "host", "verbose", "no-auth"}
-        fitting |= {"paginate"} if words[0].upper() == "GET" else set()
-        fitting |= {"data"} if "paginate" not in given else set()
-        fitting |= key if "no-auth" not in given else set()
+    kind = _kind_of_command(words, given)
     for option in given:
-        if option not in fitting:
+        if option not in f"{FITTING[kind]} verbose key-file key-name".split():
             raise _UsageError(f"--{option} does not go with {kind}")
-    if wrapped <= given.keys():
-        raise _UsageError("--export and --header exclude each other")
-    if given.get("data") == given.get("key-file") == "-":
-        raise _UsageError("standard input cannot be both --data and --key-file")
+    stdin = [given.get("key-file"), given.get("data")]
+    if words[0] == "decode":
+        stdin.append(words[1] if len(words) > 1 else "-")
+    if stdin.count("-") > 1:
+        raise _UsageError("standard input is one thing: a key file, data or a token")
+    for pair in ("export header", "no-auth key-file", "no-auth key-name"):
+        if given.keys() >= set(pair.split()):
+            both = " and ".join(f"--{option}" for option in pair.split())
+            raise _UsageError(f"{both} exclude each other")
 
 
 def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
@@ -1446,12 +1669,14 @@ def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
     elif not words:
         print(SYNOPSIS.format(command_name), end="", file=sys.stderr)
         return 2
-    elif words[0] != "ws" and words[0].upper() not in METHODS:
+    elif words[0] not in ("ws", "decode") and words[0].upper() not in METHODS:
         raise _UsageError("unknown command or method; see --help")
     elif MISSING:
         raise CdpError(MISSING)
     else:
         _check_options(words, options)
+        if words[0] == "decode":
+            return _decode(words[1:], options)
         if "call" in options:
             _call(words[0], words[1], options, params)
         else:
