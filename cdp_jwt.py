@@ -118,10 +118,14 @@ class TransportError(CdpError, OSError):
 
 
 class ApiError(CdpError):
-    """An answer outside 200-299: `status`, `headers`, up to 64 KiB of the `body`."""
+    """An answer outside 200-299: `status`, `headers`, up to 64 KiB of the `body`.
 
-    def __init__(self, message: str, answer: Response) -> None:
+    `hints` are what the evidence at hand says of its cause, the likeliest first.
+    """
+
+    def __init__(self, message: str, answer: Response, hints: Iterable[str]) -> None:
         super().__init__(message)
+        self.hints = tuple(hints)
         self.status, self.headers = answer.status, answer.headers
         self.body = answer.body[: 64 * 1024]
 
@@ -1066,7 +1070,55 @@ def _transport_error(caught: Exception, host: str) -> TransportError:
     return error
 
 
-def _api_error(response: Response, safe: bool) -> ApiError:
+def _epoch(text: str | None) -> float | None:
+    """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+UUID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+KEY_NAME: Final = rf"organizations/[^/]+/apiKeys/[^/]+|{UUID}"
+
+
+def _hints(
+    response: Response, line: tuple[str, str, str], key: ApiKey | None, token: str
+) -> Iterator[str]:
+    """Say what a refusal's evidence shows; what it does not show is called possible."""
+    (_, host, path), status, headers = line, response.status, response.headers
+    known_path = re.match(r"/(api/v3/brokerage|v2)(/|\?|\Z)", path)
+    if status == 401 and token and not _was_valid(token, headers.get("Date")):
+        yield "by the server's clock this token was not valid; set this machine's clock"
+    if status in (401, 404) and host == DEFAULT_HOST and not known_path:
+        yield "the path is under neither /api/v3/brokerage nor /v2"
+    if status == 401 and not key:
+        yield "no token was sent, as no key was given"
+    if status == 401 and key and not re.fullmatch(KEY_NAME, key.name):
+        yield "the key's name is neither organizations/.../apiKeys/... nor a UUID"
+    if status in (401, 403) and b"required scopes" in response.body[:4096]:
+        yield "the key lacks a permission for this; `check` lists those that it has"
+    elif status in (401, 403) and key:
+        if key.allowed_ips:
+            listed = ", ".join(key.allowed_ips)
+            yield f"possible: this machine's address is none that it allows: {listed}"
+        yield "possible: the key was deleted, or lacks a permission; try `check`"
+    if status == 429:
+        limit = headers.get("x-ratelimit-limit", "?")
+        reset = headers.get("x-ratelimit-reset", "?")
+        yield f"the rate limit is used up: {limit} a second, new in {reset} s"
+
+
+def _was_valid(token: str, date: str | None) -> bool:
+    """Was a token of ours valid by a server's Date? If there is no Date, say so."""
+    server = _epoch(date)
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    return server is None or bool(claims["nbf"] <= server < claims["exp"])
+
+
+def _api_error(response: Response, safe: bool, hints: Iterable[str]) -> ApiError:
     """Return an error with the server's own message, in whichever shape it has."""
     text = response.body[:300].decode("utf-8", "replace")
     with contextlib.suppress(TransportError):
@@ -1082,17 +1134,7 @@ def _api_error(response: Response, safe: bool) -> ApiError:
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
     message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
     unknown = not safe and response.status >= 500
-    return ApiError(f"{message}{UNKNOWN_OUTCOME if unknown else ''}", response)
-
-
-def _epoch(text: str | None) -> float | None:
-    """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(text or "").timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
+    return ApiError(f"{message}{UNKNOWN_OUTCOME if unknown else ''}", response, hints)
 
 
 def _wait(response: Response, default: float) -> float:
@@ -1235,7 +1277,8 @@ class Client:
                 if not clock_was_learned and self._learn_clock(response, token):
                     clock_was_learned = True
                     continue
-                failure, wait = _api_error(response, safe), _wait(response, wait)
+                hints = _hints(response, line, self._key, token)
+                failure, wait = _api_error(response, safe, hints), _wait(response, wait)
                 again = response.status in (TRANSIENT if safe else (429,))
             too_late = time.monotonic() + wait > deadline
             if not again or tries == self._retries or too_late:
@@ -1347,11 +1390,11 @@ class Client:
 
     def _learn_clock(self, response: Response, token: str) -> bool:
         """After a 401, adopt the server's time if by it the token was not valid."""
-        server = _epoch(response.headers.get("Date"))
+        date = response.headers.get("Date")
+        server = _epoch(date)
         if response.status != 401 or not token or server is None:
             return False
-        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        if claims["nbf"] <= server < claims["exp"]:
+        if _was_valid(token, date):
             return False
         self._clock_offset = int(server - time.time())
         difference = f"{-self._clock_offset:+d} s from the server's"
@@ -1412,12 +1455,12 @@ class Client:
 
 SYNOPSIS: Final = """\
 usage: {0} METHOD PATH [--export | --header | --call]
-       {0} ws [CHANNEL [PRODUCT ...]]
-       {0} decode [TOKEN | -]
+       {0} ws [CHANNEL [PRODUCT ...]] | decode [TOKEN] | check
 Print a token for one Coinbase request, or send it; --help says more.
 """
 HELP: Final = """
-PATH may be a whole https URL; `decode` says what is in a token and wrong with it.
+PATH may be a whole https URL. `decode` says what is in a token and wrong with it,
+`check [--offline]` whether key, clock, network and permissions are all right.
   --export, --header  print: export JWT='...', or for curl -H @-: Authorization: ...
   --call              send the request and print the answer's body; with it:
     --data JSON         the body; @FILE and - (standard input) read it
@@ -1436,17 +1479,16 @@ COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
   $ export CDP_KEY_FILE=cdp_api_key.json
   $ {0} GET /api/v3/brokerage/accounts --call --paginate
 """
-FLAGS: Final = ("export", "header", "call", "paginate", "include", "no-auth", "verbose",
-                "version", "help")  # fmt: skip
+FLAGS: Final = ("export", "header", "call", "paginate", "include", "no-auth", "offline",
+                "verbose", "version", "help")  # fmt: skip
 VALUED: Final = ("data=", "param=", "timeout=", "key-file=", "key-name=", "host=",
                  "not-before=")  # fmt: skip
-
-
 FITTING: Final = {  # the options that go with each kind of command
     "a token; add --call": "export header not-before host",
     "ws": "export header not-before",
     "ws CHANNEL": "",
     "decode": "",
+    "check": "offline host timeout",
     "--call": "call data param include timeout no-auth host",
     "--call --paginate": "call paginate param include timeout no-auth host",
 }
@@ -1559,13 +1601,29 @@ def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> No
     sys.stdout.buffer.flush()
 
 
+def _option_timeout(options: Mapping[str, str]) -> float:
+    try:
+        return float(options.get("timeout", 10))
+    except ValueError:
+        raise _UsageError("--timeout takes a number of seconds") from None
+
+
+PERMISSIONS: Final = "/api/v3/brokerage/key_permissions"
+
+
+def _permission_hints(client: Client, path: str) -> Iterator[str]:
+    """After a refused order or transfer: may the key do such a thing at all?"""
+    name = "can_trade" if "/orders" in path else "can_transfer"
+    with contextlib.suppress(CdpError):
+        granted = client.get(PERMISSIONS).json()
+        if isinstance(granted, dict) and granted.get(name) is False:
+            yield f"the key is valid, but may not do this: its {name} is false"
+
+
 def _call(
     method: str, path: str, options: Mapping[str, str], query: Mapping[str, list[str]]
 ) -> None:
-    try:
-        timeout = float(options.get("timeout", 10))
-    except ValueError:
-        raise _UsageError("--timeout takes a number of seconds") from None
+    timeout = _option_timeout(options)
     key = None if "no-auth" in options else _option_key(options)
     data = _option_data(options)
     with Client(key, host=options.get("host", DEFAULT_HOST), timeout=timeout) as client:
@@ -1579,6 +1637,9 @@ def _call(
                     print(f"\r{number} pages ", end="", file=sys.stderr, flush=True)
         except ApiError as error:
             _print_answer(error, options)
+            refused = error.status in (401, 403) and key is not None
+            if refused and method.upper() not in SAFE_METHODS:
+                error.hints = (*_permission_hints(client, path), *error.hints)
             raise
     return None
 
@@ -1618,6 +1679,126 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
     return 0 if good else 1
 
 
+def _check(options: Mapping[str, str]) -> int:
+    """Print a line for each step: ok, warn or fail, the fact, and the remedy."""
+    advice = []
+    for state, text in _check_steps(options):
+        print(f"{state:5} {_printable(text)}", flush=True)
+        if state != "ok":
+            advice.append((state, text))
+    advice.sort(key=lambda each: each[0] != "fail")
+    print(f"First: {_printable(advice[0][1])}" if advice else "All is well.")
+    return 1 if advice and advice[0][0] == "fail" else 0
+
+
+def _check_steps(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    from cryptography.hazmat.backends.openssl.backend import backend
+
+    def ignore(kind: str, message: str) -> None: ...
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    openssl = backend.openssl_version_text()
+    yield "ok", f"Python {python}, cryptography {cryptography.__version__}, {openssl}"
+    global _listener
+    key, _listener = None, ignore  # what it would warn of has a line of its own below
+    try:
+        key = _option_key(options)
+    except CdpError as error:
+        yield "fail", f"key: {error}"
+    if key:
+        yield from _check_key(key, options)
+    if "offline" not in options:
+        try:
+            yield from _check_network(key, options)
+        except CdpError as error:
+            yield "fail", f"network: {error}"
+
+
+def _check_key(key: ApiKey, options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    path = options.get("key-file", os.environ.get("CDP_KEY_FILE") or None)
+    source = path or "environment"
+    curve = "ECDSA P-256" if key.algorithm == "ES256" else "Ed25519"
+    yield "ok", f"key {key.name} from {source}: {curve} ({key.algorithm})"
+    for repair in key.repairs:
+        yield ("warn" if "bare seed" in repair else "ok"), f"mended, {repair}"
+    if not re.fullmatch(KEY_NAME, key.name):
+        yield "warn", "its name is neither organizations/.../apiKeys/... nor a UUID"
+    problems = inspect_jwt(key.rest_jwt("GET", "/"), key=key).problems
+    yield ("fail", "; ".join(problems)) if problems else ("ok", "it signs and verifies")
+    if path and path != "-" and os.name == "posix":
+        with contextlib.suppress(OSError):
+            mode = os.stat(os.path.expanduser(path)).st_mode
+            read_only = os.statvfs(os.path.expanduser(path)).f_flag & os.ST_RDONLY
+            loose = mode & 0o044 and not read_only
+            if loose:
+                advice = "others can read the key file; chmod 600 it"
+                yield "warn", f"{advice}: mode {mode & 0o777:o}"
+            else:
+                yield "ok", f"its file has mode {mode & 0o777:o}"
+
+
+def _check_network(
+    key: ApiKey | None, options: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    import urllib.request
+
+    proxy = urllib.request.getproxies().get("https", "none")
+    proxy = re.sub(r"(//|\A)[^/@]*@", r"\1***@", proxy)
+    yield "ok", f"proxy: {proxy}; CAs: {os.environ.get('SSL_CERT_FILE', 'the system')}"
+    host, timeout = options.get("host", DEFAULT_HOST), _option_timeout(options)
+    if proxy == "none":
+        import socket
+
+        name = _checked_host(host).partition(":")[0]
+        try:
+            found = {str(each[4][0]) for each in socket.getaddrinfo(name, 443)}
+        except OSError as error:
+            yield "fail", str(_transport_error(error, host))
+            return
+        yield "ok", f"{name} is {', '.join(sorted(found)[:4])}"
+    with Client(key, host=host, timeout=timeout) as client:
+        started = time.time()
+        try:
+            response: Response | ApiError = client.get("/api/v3/brokerage/time")
+        except ApiError as error:
+            response = error
+        middle = (started + time.time()) / 2
+        yield "ok", f"{host} answers over TLS: HTTP {response.status}"
+        yield _check_clock(response, middle)
+        if key:
+            yield from _check_permissions(client)
+
+
+def _check_clock(answer: Response | ApiError, middle: float) -> tuple[str, str]:
+    """Compare the clock with the server's, in milliseconds where it gives them."""
+    found = re.search(rb'"epochMillis"\s*:\s*"?([0-9]{10,16})', answer.body)
+    server = int(found[1]) / 1000 if found else _epoch(answer.headers.get("Date"))
+    if server is None:
+        return "warn", "clock: the server tells no time"
+    ahead = middle - server
+    precision = 0.0 if found else 1.0  # seconds, of Date
+    shown = f"{ahead:+.3f} s" if found else f"{ahead:+.0f} s"
+    if -LIFETIME + BACKDATE + precision < ahead < BACKDATE - precision:
+        return "ok", f"clock: {shown} from the server's"
+    return "fail", f"clock: {shown} from the server's; set this machine's clock"
+
+
+def _check_permissions(client: Client) -> Iterator[tuple[str, str]]:
+    try:
+        granted = client.get(PERMISSIONS).json()
+    except ApiError as error:
+        causes = "; ".join(error.hints) or "no hint"
+        yield "fail", f"the key is refused: {error}; {causes}"
+        return
+    if not isinstance(granted, dict):
+        granted = {}
+    names = ("can_view", "can_trade", "can_transfer")
+    allowed = [name for name in names if granted.get(name)] or ["nothing"]
+    portfolio = granted.get("portfolio_type", "?")
+    state = "ok" if granted.get("can_view") else "warn"
+    yield state, f"the key is accepted; it may: {', '.join(allowed)} ({portfolio})"
+
+
 def _say(program: str, verbose: bool, kind: str, message: str) -> None:
     # With standard error closed, print would write to standard output.
     if sys.stderr and (verbose or kind != "note"):
@@ -1628,8 +1809,10 @@ def _kind_of_command(words: list[str], given: Mapping[str, str]) -> str:
     """Return which row of FITTING a command line is of."""
     if words[0] == "decode" and len(words) > 2:
         raise _UsageError(f"decode takes one TOKEN; {len(words) - 1} were given")
-    if words[0] == "decode":
-        return "decode"
+    if words[0] == "check" and len(words) > 1:
+        raise _UsageError("check takes no more words")
+    if words[0] in ("decode", "check"):
+        return words[0]
     if words[0] == "ws":
         return "ws CHANNEL" if len(words) > 1 else "ws"
     if len(words) != 2:
@@ -1669,7 +1852,7 @@ def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
     elif not words:
         print(SYNOPSIS.format(command_name), end="", file=sys.stderr)
         return 2
-    elif words[0] not in ("ws", "decode") and words[0].upper() not in METHODS:
+    elif words[0] not in ("ws", "decode", "check") and words[0].upper() not in METHODS:
         raise _UsageError("unknown command or method; see --help")
     elif MISSING:
         raise CdpError(MISSING)
@@ -1677,6 +1860,8 @@ def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
         _check_options(words, options)
         if words[0] == "decode":
             return _decode(words[1:], options)
+        if words[0] == "check":
+            return _check(options)
         if "call" in options:
             _call(words[0], words[1], options, params)
         else:
@@ -1700,6 +1885,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except CdpError as error:
         say("error", str(error))
+        for hint in error.hints if isinstance(error, ApiError) else ():
+            say("hint", hint)
         return 2 if isinstance(error, _UsageError) else 1
     except KeyboardInterrupt:
         if "--call" in arguments:
