@@ -4,7 +4,7 @@
 # dependencies = ["cryptography>=3.4.8"]
 # ///
 # SPDX-License-Identifier: 0BSD
-"""Coinbase (CDP) JWTs in one file that you can read before you trust it.
+"""Coinbase (CDP) JWTs and calls in one file that you can read before you trust it.
 
 Copy it into a project under any name; it needs Python >= 3.9 and `cryptography`, and
 nothing else. Its sections stand in the order in which your key travels, and each calls
@@ -20,9 +20,13 @@ In a program:
     key = cdp_jwt.ApiKey.from_file("cdp_api_key.json")
     token = key.rest_jwt("GET", "/api/v3/brokerage/accounts")
 
+    accounts = cdp_jwt.Client(key).get("/api/v3/brokerage/accounts").json()
+
 In a shell:
     export CDP_KEY_FILE=cdp_api_key.json
-    python cdp_jwt.py GET /api/v3/brokerage/accounts
+    python cdp_jwt.py GET /api/v3/brokerage/accounts            # prints a token
+    python cdp_jwt.py GET /api/v3/brokerage/accounts --call     # makes the call
+    python cdp_jwt.py check                                     # is all well?
 """
 
 from __future__ import annotations

@@ -4554,7 +4554,7 @@ def test_script_metadata_and_pyproject_agree():
 def test_version_and_description_come_from_the_module():
     assert 'dynamic = ["version", "description"]' in project()
     assert re.fullmatch(r"\d+\.\d+\.\d+", cdp_jwt.__version__)
-    assert cdp_jwt.__doc__.splitlines()[0].startswith("Coinbase (CDP) JWTs")
+    assert cdp_jwt.__doc__.splitlines()[0].startswith("Coinbase (CDP) JWTs and calls in one file")
 
 
 def test_public_names_are_listed_and_documented():
