@@ -803,7 +803,8 @@ def _json_object(octets: bytes, what: str, problems: list[str]) -> dict[str, obj
     found = None
     if octets.count(b"[") + octets.count(b"{") < 50:  # or the stack might end
         with contextlib.suppress(ValueError):
-            found = json.loads(octets, object_pairs_hook=members)
+            text = octets.decode()  # UTF-8, and int takes no NaN
+            found = json.loads(text, object_pairs_hook=members, parse_constant=int)
     if not isinstance(found, dict):
         problems.append(f"the {what} is no JSON object")
     return found if isinstance(found, dict) else {}
@@ -822,13 +823,14 @@ def _member_problems(
     fitting = [key.algorithm] if key else ["ES256", "EdDSA"]
     for is_wrong, problem in (
         (alg not in fitting, f"alg is {alg!a:.30}; expected {' or '.join(fitting)}"),
-        (not nonce, "nonce is missing in the header"),
-        (not kid, "kid is missing in the header"),
-        (not sub, "sub is missing"),
+        (not nonce, "the header has no nonce that is text"),
+        (not kid, "the header has no kid that is text"),
+        (not sub, "there is no sub that is text"),
         (kid and sub and kid != sub, "kid and sub differ; both are the key's name"),
         (kid and key and kid != key.name, "kid is not the name of the key at hand"),
         (iss != "cdp", f"iss is {iss!a:.30}; expected 'cdp'"),
         ("aud" in claims, "aud is there, which Coinbase does not expect"),
+        ("crit" in header, "crit is there, which Coinbase does not expect"),
     ):
         if is_wrong:
             yield problem
@@ -861,18 +863,31 @@ def _uri_problems(uri: object) -> Iterator[str]:
     if not isinstance(uri, str):
         yield f"uri is {type(uri).__name__}, not text"
         return
-    method, _, rest = uri.rpartition(" ")
-    for is_wrong, problem in (
-        (not method, "uri has no method: expected `GET api.coinbase.com/...`"),
-        (method != method.upper(), "the method in uri is not in upper case"),
-        (method and method.upper() not in METHODS, "the method in uri is unknown"),
-        ("://" in rest, "uri has a scheme; it starts with the host"),
-        (rest.startswith("/"), "uri has no host before its path"),
-        ("?" in rest, "uri has a query; it ends with the path"),
-        ("#" in rest, "uri has a fragment; it ends with the path"),
-    ):
-        if is_wrong:
-            yield problem
+    method, separator, rest = uri.partition(" ")
+    found = [
+        problem
+        for is_wrong, problem in (
+            (not separator, "uri has no method: expected `GET api.coinbase.com/...`"),
+            (
+                separator and method != method.upper(),
+                "the method in uri is in lower case",
+            ),
+            ("://" in rest, "uri has a scheme; it starts with the host"),
+            (rest.startswith("/"), "uri has no host before its path"),
+            ("?" in rest, "uri has a query; it ends with the path"),
+            ("#" in rest, "uri has a fragment; it ends with the path"),
+        )
+        if is_wrong
+    ]
+    if not found:
+        try:
+            right = format_jwt_uri(method, f"https://{rest}")
+        except InvalidRequestError as error:
+            found.append(f"uri: {error}")
+        else:
+            if right != uri:
+                found.append(f"uri is not as Coinbase reads it: {right}")
+    yield from found
 
 
 def _signature_problems(
@@ -1076,10 +1091,12 @@ def _transport_error(caught: Exception, host: str) -> TransportError:
 
 def _epoch(text: str | None) -> float | None:
     """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
+    from datetime import timezone
     from email.utils import parsedate_to_datetime
 
     try:
-        return parsedate_to_datetime(text or "").timestamp()
+        date = parsedate_to_datetime(text or "")
+        return date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -1110,9 +1127,9 @@ def _hints(
             yield f"possible: this machine's address is none that it allows: {listed}"
         yield "possible: the key was deleted, or lacks a permission; try `check`"
     if status == 429:
-        limit = headers.get("x-ratelimit-limit", "?")
-        reset = headers.get("x-ratelimit-reset", "?")
-        yield f"the rate limit is used up: {limit} a second, new in {reset} s"
+        names = [f"x-ratelimit-{each}" for each in ("limit", "remaining", "reset")]
+        told = ", ".join(f"{name} {headers[name]}" for name in names if name in headers)
+        yield f"the rate limit is used up{told and ': '}{told}"
 
 
 def _was_valid(token: str, date: str | None) -> bool:
@@ -1385,7 +1402,12 @@ class Client:
             raise http.client.HTTPException("an interim answer")
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise TransportError("the answer is compressed, which was not asked for")
-        body = answer.read(self._max_body + 1)
+        body = b""
+        while len(body) <= self._max_body:  # at once, 3.9 would set all of it aside
+            piece = answer.read(65536)
+            body += piece
+            if not piece:
+                break
         if len(body) > self._max_body:
             raise TransportError(f"the answer is over max_body: {self._max_body} bytes")
         if answer.length:  # http.client is silent about a body that ends early
@@ -1618,6 +1640,8 @@ PERMISSIONS: Final = "/api/v3/brokerage/key_permissions"
 def _permission_hints(client: Client, path: str) -> Iterator[str]:
     """After a refused order or transfer: may the key do such a thing at all?"""
     name = "can_trade" if "/orders" in path else "can_transfer"
+    if not re.search("/orders|/transactions|/move_funds|/transfer", path):
+        return
     with contextlib.suppress(CdpError):
         granted = client.get(PERMISSIONS).json()
         if isinstance(granted, dict) and granted.get(name) is False:
@@ -1649,23 +1673,33 @@ def _call(
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _decode(words: list[str], options: Mapping[str, str]) -> int:
     """Report on a token; its signature is not shown."""
     from datetime import datetime, timezone
 
+    key = None  # then the signature is not verified, and the report says so
     try:
-        key = _option_key(options)
-    except InvalidKeyError:
-        if "key-file" in options:
-            raise
-        key = None  # then the signature is not verified, and the report says so
-    if words in ([], ["-"]):
-        words = [sys.stdin.buffer.read(MAX_KEY_FILE).decode("ascii", "replace")]
+        if words in ([], ["-"]):
+            words = [sys.stdin.buffer.read(MAX_KEY_FILE).decode("ascii", "replace")]
+    except (OSError, ValueError, AttributeError):
+        raise InvalidRequestError("standard input cannot be read") from None
     now = time.time()
-    found = inspect_jwt(words[0], key=key, now=now)
+    found = inspect_jwt(words[0], now=now)
+    if {*SECRET_FIELDS, "jwk", "d"} & {*found.header, *found.claims}:
+        raise InvalidRequestError("this is a private key, not a token; it is not shown")
+    with contextlib.suppress(InvalidKeyError):
+        key = _option_key(options) if os.environ.get("CDP_KEY_FILE") != "-" else None
+    if key is None and "key-file" in options:
+        key = _option_key(options)  # raises once more, to be seen
+    if key and ("key-file" in options or key.name == found.header.get("kid")):
+        found = inspect_jwt(words[0], key=key, now=now)
+    else:
+        key = None
     print(f"header   {json.dumps(found.header)}\nclaims   {json.dumps(found.claims)}")
     for name in ("nbf", "exp"):
         value = found.claims.get(name)
@@ -1674,7 +1708,7 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
             shown = f"{moment:%Y-%m-%dT%H:%M:%SZ}, {int(value - now):+d} s from now"
             print(f"{name}      {shown}")
     good = not found.problems
-    signed = f"by {key.name}" if key else "not verified, as no key is at hand"
+    signed = f"by {key.name}" if key else "not verified, as its key is not at hand"
     lines = [f"signed   {signed}"] if good or not key else []
     lines += [f"problem  {problem}" for problem in found.problems]
     lines += [f"note     {note}" for note in found.notes]
@@ -1746,14 +1780,16 @@ def _check_network(
 ) -> Iterator[tuple[str, str]]:
     import urllib.request
 
-    proxy = urllib.request.getproxies().get("https", "none")
-    proxy = re.sub(r"(//|\A)[^/@]*@", r"\1***@", proxy)
-    yield "ok", f"proxy: {proxy}; CAs: {os.environ.get('SSL_CERT_FILE', 'the system')}"
     host, timeout = options.get("host", DEFAULT_HOST), _option_timeout(options)
+    name = _checked_host(host).partition(":")[0]
+    proxy = urllib.request.getproxies().get("https", "none")
+    if urllib.request.proxy_bypass(name):
+        proxy = "none"
+    proxy = re.sub(r"(?s)\A(\w+://)?.*@", r"\1***@", proxy)
+    yield "ok", f"proxy: {proxy}; CAs: {os.environ.get('SSL_CERT_FILE', 'the system')}"
     if proxy == "none":
         import socket
 
-        name = _checked_host(host).partition(":")[0]
         try:
             found = {str(each[4][0]) for each in socket.getaddrinfo(name, 443)}
         except OSError as error:
@@ -1767,7 +1803,8 @@ def _check_network(
         except ApiError as error:
             response = error
         middle = (started + time.time()) / 2
-        yield "ok", f"{host} answers over TLS: HTTP {response.status}"
+        state = "ok" if response.status < 300 else "warn"
+        yield state, f"{host} answers over TLS: HTTP {response.status}"
         yield _check_clock(response, middle)
         if key:
             yield from _check_permissions(client)
@@ -1783,7 +1820,8 @@ def _check_clock(answer: Response | ApiError, middle: float) -> tuple[str, str]:
     precision = 0.0 if found else 1.0  # seconds, of Date
     shown = f"{ahead:+.3f} s" if found else f"{ahead:+.0f} s"
     if -LIFETIME + BACKDATE + precision < ahead < BACKDATE - precision:
-        return "ok", f"clock: {shown} from the server's"
+        # A clock that is behind shortens the two minutes that a token lives.
+        return "ok" if ahead > -30 else "warn", f"clock: {shown} from the server's"
     return "fail", f"clock: {shown} from the server's; set this machine's clock"
 
 
@@ -1791,11 +1829,13 @@ def _check_permissions(client: Client) -> Iterator[tuple[str, str]]:
     try:
         granted = client.get(PERMISSIONS).json()
     except ApiError as error:
-        causes = "; ".join(error.hints) or "no hint"
-        yield "fail", f"the key is refused: {error}; {causes}"
+        refused = error.status in (401, 403)
+        what = "the key is refused" if refused else "the permissions cannot be read"
+        yield "fail", "; ".join((f"{what}: {error}", *error.hints))
         return
-    if not isinstance(granted, dict):
-        granted = {}
+    if not isinstance(granted, dict) or "can_view" not in granted:
+        yield "warn", "the answer does not tell what the key may do"
+        return
     names = ("can_view", "can_trade", "can_transfer")
     allowed = [name for name in names if granted.get(name)] or ["nothing"]
     portfolio = granted.get("portfolio_type", "?")
