@@ -1404,7 +1404,7 @@ class Client:
             raise TransportError("the answer is compressed, which was not asked for")
         body = b""
         while len(body) <= self._max_body:  # at once, 3.9 would set all of it aside
-            piece = answer.read(65536)
+            piece = answer.read(min(65536, self._max_body + 1 - len(body)))
             body += piece
             if not piece:
                 break

@@ -1723,7 +1723,7 @@ PROBLEMS = {
     "UTF-16": (made(header=json.dumps(HEADER).encode("utf-16")), ["the header is no JSON object", "alg is None; expected ES256 or EdDSA", "the header has no nonce that is text", "the header has no kid that is text"]),
     "crit": (made({**HEADER, "crit": ["b64"]}), ["crit is there, which Coinbase does not expect"]),
     "aud": (made(claims={**CLAIMS, "aud": ["cdp_service"]}), ["aud is there, which Coinbase does not expect"]),
-    "nested": (made(claims=b"[" * 100), ["the claims is no JSON object", "there is no sub that is text", "iss is None; expected 'cdp'", "nbf is missing", "exp is missing"]),
+    "nested": (made(claims=b"[" * 100_000), ["the claims is no JSON object", "there is no sub that is text", "iss is None; expected 'cdp'", "nbf is missing", "exp is missing"]),
 }  # fmt: skip
 
 
@@ -2638,6 +2638,14 @@ def test_call_ends_when_its_time_is_over(wire, tls, trust, fault):
         in message
     )
     assert server.connections == 1
+
+
+def test_endless_body_ends_at_max_body(wire, trust):
+    client = calling(wire(endless_body), trust, timeout=5, max_body=10)
+    started = time.monotonic()
+    message = transport_error(lambda: client.get("/x"))
+    assert message == "the answer is over max_body: 10 bytes"
+    assert time.monotonic() - started < 4
 
 
 def test_connecting_to_all_addresses_shares_one_timeout(trust, monkeypatch):
