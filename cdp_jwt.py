@@ -1692,10 +1692,12 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
     found = inspect_jwt(words[0], now=now)
     if {*SECRET_FIELDS, "jwk", "d"} & {*found.header, *found.claims}:
         raise InvalidRequestError("this is a private key, not a token; it is not shown")
-    with contextlib.suppress(InvalidKeyError):
-        key = _option_key(options) if os.environ.get("CDP_KEY_FILE") != "-" else None
-    if key is None and "key-file" in options:
-        key = _option_key(options)  # raises once more, to be seen
+    try:
+        if "key-file" in options or os.environ.get("CDP_KEY_FILE") != "-":
+            key = _option_key(options)
+    except InvalidKeyError:
+        if "key-file" in options:
+            raise
     if key and ("key-file" in options or key.name == found.header.get("kid")):
         found = inspect_jwt(words[0], key=key, now=now)
     else:
