@@ -50,9 +50,11 @@ try:
     if [int(part) for part in cryptography.__version__.split(".")[:2]] < [3, 4]:
         raise ImportError(f"found {cryptography.__version__}")
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
     from cryptography.hazmat.primitives.asymmetric.utils import (
         decode_dss_signature,
         encode_dss_signature,
@@ -167,39 +169,52 @@ def _without_frames(error: InvalidKeyError, source: str) -> InvalidKeyError:
 
 
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+FORMS: Final = {  # size: the octets before the 32 secret ones, and after them
+    # ECDSA P-256, SEC1 (RFC 5915), and the same in PKCS8 (RFC 5208)
+    121: ("30770201010420", "a00a06082a8648ce3d030107a14403420004"),
+    138: (
+        "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420",
+        "a14403420004",
+    ),
+    48: ("302e020100300506032b657004220420", ""),  # Ed25519: PKCS8 (RFC 8410)
+    64: ("", ""),  # seed and public key, as the portal writes it
+    32: ("", ""),  # seed alone, which nothing can prove
+}
 
 
 def _whole_key(octets: bytes, sizes: Sequence[int]) -> PrivateKey | None:
     """Return the key in `octets` if it is whole and one of these sizes.
 
-    It is whole when the key derived from its own 32 secret octets, written out in the
-    same form, gives every octet back. Nothing is parsed: `cryptography` itself loads
+    It is whole when its fixed octets are in place, and its public part is that of the
+    key derived from its secret part. Nothing is parsed: `cryptography` itself loads
     damaged keys (up to 44) and other curves, and not the same ones in each version.
     """
     if len(octets) not in sizes:
         return None
-    der, raw = serialization.Encoding.DER, serialization.Encoding.Raw
-    form = serialization.PrivateFormat
-    start, encoding, private_form = {
-        121: (7, der, form.TraditionalOpenSSL),  # P-256: SEC1 (RFC 5915)
-        138: (36, der, form.PKCS8),  # the same in PKCS8 (RFC 5208)
-        48: (16, der, form.PKCS8),  # Ed25519: PKCS8 (RFC 8410)
-        64: (0, raw, form.Raw),  # seed and public key, as the portal writes it
-        32: (0, raw, form.Raw),  # seed alone, which always gives itself back
-    }[len(octets)]
-    secret = octets[start : start + 32]
-    key: PrivateKey
-    if len(octets) > 64:
-        scalar = int.from_bytes(secret, "big")
-        if not 0 < scalar < P256_ORDER:  # up to 42, some of these would pass
-            return None
-        key = ec.derive_private_key(scalar, ec.SECP256R1())
-    else:
-        key = Ed25519PrivateKey.from_private_bytes(secret)
-    written = key.private_bytes(encoding, private_form, serialization.NoEncryption())
-    if len(octets) == 64:
-        written += key.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
-    return key if written == octets else None
+    before, after = (bytes.fromhex(fixed) for fixed in FORMS[len(octets)])
+    secret = octets[len(before) : len(before) + 32]
+    public = octets[len(before + secret + after) :]
+    if octets != before + secret + after + public:
+        return None
+    if len(public) != 64:
+        return _ed25519_key(secret, public)
+    scalar = int.from_bytes(secret, "big")
+    if not 0 < scalar < P256_ORDER:  # up to 42, some of these would pass
+        return None
+    key = ec.derive_private_key(scalar, ec.SECP256R1())
+    point = key.public_key().public_numbers()
+    derived = point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
+    return key if derived == public else None
+
+
+def _ed25519_key(seed: bytes, public: bytes) -> PrivateKey | None:
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    try:
+        if public:
+            Ed25519PublicKey.from_public_bytes(public).verify(key.sign(b""), b"")
+    except (InvalidSignature, ValueError):
+        return None
+    return key
 
 
 def _strict_base64(text: str) -> bytes:
