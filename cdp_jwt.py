@@ -350,26 +350,33 @@ NAME_FIELDS: Final = ("id", "name", "apiKeyName", "accessKey")
 SECRET_FIELDS: Final = ("privateKey", "secret", "privatePemKey")
 
 
-def _read_key_file(path: str) -> str:
-    mode = 0
+def _read(path: str, limit: int = -1) -> bytes:
+    """Return up to `limit` octets of a file; of standard input, if `path` is "-"."""
     try:
         if path == "-":
-            content = sys.stdin.buffer.read(MAX_KEY_FILE + 1)
-        else:
-            with open(os.path.expanduser(path), "rb") as file:
-                content = file.read(MAX_KEY_FILE + 1)
-                mode = os.fstat(file.fileno()).st_mode
+            return sys.stdin.buffer.read(limit)
+        with open(os.path.expanduser(path), "rb") as file:
+            return file.read(limit)
+    except (ValueError, AttributeError):
+        raise OSError(0, "closed, or not a path") from None
+
+
+def _read_key_file(path: str) -> str:
+    try:
+        content = _read(path, MAX_KEY_FILE + 1)
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidKeyError("not UTF-8 text; expected JSON or PEM") from None
-    except (OSError, ValueError, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or "closed, or not a path"
-        raise InvalidKeyError(f"cannot be read: {reason}") from None
+    except OSError as error:
+        raise InvalidKeyError(f"cannot be read: {error.strerror}") from None
     if len(content) > MAX_KEY_FILE or not text.strip():
         found = "empty" if not text.strip() else "over 64 KiB"
         raise InvalidKeyError(f"{found}; expected the JSON or PEM of one key")
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
-        _tell("warning", f"{path}: group or others can read this key; chmod 600 it")
+    if path != "-" and os.name == "posix":
+        file = os.path.expanduser(path)
+        mode, read_only = os.stat(file).st_mode, os.statvfs(file).f_flag & os.ST_RDONLY
+        if stat.S_ISREG(mode) and mode & 0o044 and not read_only:
+            _tell("warning", f"{path}: group or others can read this key; chmod 600 it")
     return text
 
 
@@ -825,18 +832,23 @@ def _json_object(octets: bytes, what: str, problems: list[str]) -> dict[str, obj
     return found if isinstance(found, dict) else {}
 
 
+def _true(rules: Iterable[tuple[object, str]]) -> list[str]:
+    """Return the problems of the rules whose condition holds."""
+    return [problem for is_wrong, problem in rules if is_wrong]
+
+
 def _member_problems(
     header: Mapping[str, object], claims: Mapping[str, object], key: ApiKey | None
-) -> Iterator[str]:
+) -> list[str]:
     alg, kid, nonce, sub, iss = (
         value if isinstance(value, str) else None
         for value in (
-            *(header.get(name) for name in ("alg", "kid", "nonce")),
-            *(claims.get(name) for name in ("sub", "iss")),
+            *map(header.get, ("alg", "kid", "nonce")),
+            *map(claims.get, ("sub", "iss")),
         )
     )
     fitting = [key.algorithm] if key else ["ES256", "EdDSA"]
-    for is_wrong, problem in (
+    rules = (
         (alg not in fitting, f"alg is {alg!a:.30}; expected {' or '.join(fitting)}"),
         (not nonce, "the header has no nonce that is text"),
         (not kid, "the header has no kid that is text"),
@@ -846,63 +858,59 @@ def _member_problems(
         (iss != "cdp", f"iss is {iss!a:.30}; expected 'cdp'"),
         ("aud" in claims, "aud is there, which Coinbase does not expect"),
         ("crit" in header, "crit is there, which Coinbase does not expect"),
-    ):
-        if is_wrong:
-            yield problem
+    )
+    return _true(rules)
 
 
-def _time_problems(claims: Mapping[str, object], now: float) -> Iterator[str]:
+def _time_problems(claims: Mapping[str, object], now: float) -> list[str]:
+    problems = []
     times: dict[str, int] = {}
     for name in ("nbf", "exp"):
         value = claims.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            if abs(value) > 10**11:
-                yield f"{name} is in milliseconds; expected seconds"
-            else:
-                times[name] = value
-        elif name in claims:
-            yield f"{name} is {type(value).__name__}; expected whole seconds"
+        if name not in claims:
+            problems.append(f"{name} is missing")
+        elif isinstance(value, bool) or not isinstance(value, int):
+            found = type(value).__name__
+            problems.append(f"{name} is {found}; expected whole seconds")
+        elif abs(value) > 10**11:
+            problems.append(f"{name} is in milliseconds; expected seconds")
         else:
-            yield f"{name} is missing"
-    if times.get("nbf", now) > now:
-        ahead = int(times["nbf"] - now)
-        yield f"not valid yet: nbf is {ahead} s ahead; was the clock that set it ahead?"
-    if times.get("exp", now + 1) <= now:
-        yield f"expired {int(now - times['exp'])} s ago"
-    if len(times) == 2 and not 0 < times["exp"] - times["nbf"] <= LIFETIME:
-        lifetime = times["exp"] - times["nbf"]
-        yield f"exp is {lifetime} s after nbf; expected 1 to {LIFETIME}"
+            times[name] = value
+    nbf, exp = times.get("nbf", now), times.get("exp", now + 1)
+    lifetime = exp - nbf if len(times) == 2 else 1
+    ahead = f"not valid yet: nbf is {int(nbf - now)} s ahead"
+    rules = (
+        (nbf > now, f"{ahead}; was the clock that set it ahead?"),
+        (exp <= now, f"expired {int(now - exp)} s ago"),
+        (
+            not 0 < lifetime <= LIFETIME,
+            f"exp is {lifetime} s after nbf; expected 1 to {LIFETIME}",
+        ),
+    )
+    return problems + _true(rules)
 
 
-def _uri_problems(uri: object) -> Iterator[str]:
+def _uri_problems(uri: object) -> list[str]:
     if not isinstance(uri, str):
-        yield f"uri is {type(uri).__name__}, not text"
-        return
+        return [f"uri is {type(uri).__name__}, not text"]
     method, separator, rest = uri.partition(" ")
-    found = [
-        problem
-        for is_wrong, problem in (
-            (not separator, "uri has no method: expected `GET api.coinbase.com/...`"),
-            (
-                separator and method != method.upper(),
-                "the method in uri is in lower case",
-            ),
-            ("://" in rest, "uri has a scheme; it starts with the host"),
-            (rest.startswith("/"), "uri has no host before its path"),
-            ("?" in rest, "uri has a query; it ends with the path"),
-            ("#" in rest, "uri has a fragment; it ends with the path"),
-        )
-        if is_wrong
-    ]
-    if not found:
+    lower = separator and method != method.upper()
+    rules = (
+        (not separator, "uri has no method: expected `GET api.coinbase.com/...`"),
+        (lower, "the method in uri is in lower case"),
+        ("://" in rest, "uri has a scheme; it starts with the host"),
+        (rest.startswith("/"), "uri has no host before its path"),
+        ("?" in rest, "uri has a query; it ends with the path"),
+        ("#" in rest, "uri has a fragment; it ends with the path"),
+    )
+    problems = _true(rules)
+    if not problems:
         try:
             right = format_jwt_uri(method, f"https://{rest}")
         except InvalidRequestError as error:
-            found.append(f"uri: {error}")
-        else:
-            if right != uri:
-                found.append(f"uri is not as Coinbase reads it: {right}")
-    yield from found
+            return [f"uri: {error}"]
+        problems = _true([(right != uri, f"uri is not as Coinbase reads it: {right}")])
+    return problems
 
 
 def _signature_problems(
@@ -1013,20 +1021,17 @@ class _Connection:
         import socket
 
         targets = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        while True:
-            family, kind, protocol, _name, target = targets.pop(0)
-            connected = None
+        for untried in range(len(targets), 0, -1):
+            target = (str(targets[-untried][4][0]), address[1])
             try:
-                connected = socket.socket(family, kind, protocol)
-                connected.settimeout(self.time_left() / (1 + len(targets)))
-                connected.connect(target)
-                connected.settimeout(self.time_left())  # for the TLS handshake
-                return connected
+                connected = socket.create_connection(target, self.time_left() / untried)
             except OSError:
-                if connected:
-                    connected.close()
-                if not targets:
+                if untried == 1:
                     raise
+            else:
+                break
+        connected.settimeout(self.time_left())  # for the TLS handshake
+        return connected
 
     def _response(self, connected: socket.socket, **method: str) -> HTTPResponse:
         import http.client
@@ -1045,12 +1050,6 @@ class _Connection:
         vars(stream)["readinto"] = timed_read_into
         response.fp = io.BufferedReader(stream)
         return response
-
-    def pieces(self, body: bytes) -> Iterator[bytes]:
-        """Yield a body for sending, so that each piece has the time that is left."""
-        for start in range(0, len(body), 16384):
-            self.http.sock.settimeout(self.time_left())
-            yield body[start : start + 16384]
 
     def is_usable(self) -> bool:
         """Is it ours, used lately, and silent? A server that left makes it readable."""
@@ -1071,17 +1070,15 @@ UNKNOWN_OUTCOME: Final = (
 )
 CHECK_CLOCK: Final = "check this machine's clock"
 PRIVATE_CA: Final = "for a private CA set SSL_CERT_FILE or ssl_context"
+CHECK_PLACE: Final = "check host and proxy"
+RFC_5280: Final = "Verif.*(Key Identifier|[Cc]onstraints|[Uu]sage|CA cert|critical)"
 FAILURES: Final = (  # pattern of an exception's types and text, what failed, remedy
     ("Verif.*expired", "its certificate has expired", CHECK_CLOCK),
     ("Verif.*not yet valid", "its certificate is not valid yet", CHECK_CLOCK),
-    ("Verif.*mismatch", "its certificate is for another host", "check host and proxy"),
-    (
-        "Verif.*(Key Identifier|[Cc]onstraints|[Uu]sage|CA cert|critical)",
-        "its CA breaks RFC 5280, which Python 3.13 and later do not accept",
-        "have the CA reissued",
-    ),
+    ("Verif.*mismatch", "its certificate is for another host", CHECK_PLACE),
+    (RFC_5280, "its CA breaks RFC 5280: Python >= 3.13 refuses it", "reissue the CA"),
     ("Verif.*(issuer|self.signed)", "its certificate is of an unknown CA", PRIVATE_CA),
-    ("Verif", "its certificate was refused", "check host and proxy"),
+    ("Verif", "its certificate was refused", CHECK_PLACE),
     ("InvalidURL", "HTTPS_PROXY is malformed", "expected http://host:port"),
     ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
     ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
@@ -1092,7 +1089,7 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
     ("Incomplete", "its answer was cut off", "try again"),
     ("Connection|BrokenPipe|EOF", "it closed the connection", "try again"),
     ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
-    ("HTTPException|ValueError", "its answer is not HTTP", "check host and proxy"),
+    ("HTTPException|ValueError", "its answer is not HTTP", CHECK_PLACE),
     ("", "the connection failed", "check network, host and proxy"),
 )
 
@@ -1373,12 +1370,10 @@ class Client:
                     options = {"Proxy-Authorization": password} if password else {}
                     connection.http.set_tunnel(tunnel, headers=options)
                 connection.http.connect()
-            body = request.data
-            pieces = connection.pieces(body) if isinstance(body, bytes) else None
             connection.http.sock.settimeout(connection.time_left())
             unsent = False
             method, path = request.get_method(), request.selector
-            connection.http.request(method, path, pieces, headers)
+            connection.http.request(method, path, request.data, headers)
             with connection.http.getresponse() as answer:
                 if connection.has_ended:  # http.client takes half a header for a whole
                     raise http.client.IncompleteRead(b"")
@@ -1520,19 +1515,19 @@ COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
   $ export CDP_KEY_FILE=cdp_api_key.json
   $ {0} GET /api/v3/brokerage/accounts --call --paginate
 """
-FLAGS: Final = ("export", "header", "call", "paginate", "include", "no-auth", "offline",
-                "verbose", "version", "help")  # fmt: skip
-VALUED: Final = ("data=", "param=", "timeout=", "key-file=", "key-name=", "host=",
-                 "not-before=")  # fmt: skip
+VALUED: Final = ("data", "param", "timeout", "key-file", "key-name", "host",
+                 "not-before")  # fmt: skip
 FITTING: Final = {  # the options that go with each kind of command
+    "every command": "key-file key-name verbose version help",
     "a token; add --call": "export header not-before host",
+    "--call": "call data param include paginate timeout no-auth host",
     "ws": "export header not-before",
     "ws CHANNEL": "",
     "decode": "",
     "check": "offline host timeout",
-    "--call": "call data param include timeout no-auth host",
-    "--call --paginate": "call paginate param include timeout no-auth host",
 }
+EXCLUDING: Final = (("export", "header"), ("no-auth", "key-file"),
+                    ("no-auth", "key-name"), ("paginate", "data"))  # fmt: skip
 
 
 class _UsageError(CdpError):
@@ -1545,29 +1540,68 @@ def _parse_arguments(
     """Return words, options (a flag's value is "") and the parameters of --param."""
     import getopt
 
+    known = {name for names in FITTING.values() for name in names.split()}
+    forms = [f"{name}=" if name in VALUED else name for name in known]
     try:
-        options, words = getopt.gnu_getopt([*arguments], "h", [*FLAGS, *VALUED])
+        found, words = getopt.gnu_getopt([*arguments], "h", forms)
     except getopt.GetoptError as error:
-        problem = "unknown option; see --help"
-        if error.opt in FLAGS:
-            problem = f"--{error.opt} takes no value"
-        elif f"{error.opt}=" in VALUED:
-            problem = f"--{error.opt} needs a value"
+        fault = "needs a" if error.opt in VALUED else "takes no"
+        is_known = error.opt in known
+        problem = f"--{error.opt} {fault} value" if is_known else "unknown option"
         raise _UsageError(problem) from None
+    options: dict[str, str] = {}
     params: dict[str, list[str]] = {}
-    for option, text in options:
+    for option, text in found:
         name, separator, value = text.partition("=")
         if option == "--param" and not separator:
             raise _UsageError("--param takes NAME=VALUE")
         if option == "--param":
             params.setdefault(name, []).append(value)
-        elif [each for each, _ in options].count(option) > 1:
+        elif option[2:] in options:
             raise _UsageError(f"{option} is given twice")
-    return words, {option.lstrip("-"): text for option, text in options}, params
+        options[option.lstrip("-")] = text
+    return words, options, params
+
+
+def _kind_of_command(words: list[str], options: Mapping[str, str]) -> str:
+    """Return the row of FITTING that a command line is of."""
+    command, count = words[0], len(words) - 1
+    if command == "ws":
+        return "ws CHANNEL" if count else "ws"
+    if command in ("decode", "check"):
+        if count > (command == "decode"):
+            most = "one TOKEN" if command == "decode" else "no more words"
+            raise _UsageError(f"{command} takes {most}; {count} were given")
+        return command
+    if command.upper() not in METHODS:
+        raise _UsageError("unknown command or method")
+    if count != 1:
+        raise _UsageError(f"METHOD takes one PATH; {count} were given")
+    if "paginate" in options and command.upper() != "GET":
+        raise _UsageError("--paginate goes with GET")
+    return "--call" if "call" in options else "a token; add --call"
+
+
+def _check_options(words: list[str], options: Mapping[str, str]) -> None:
+    """Refuse options that would have no effect, and such as exclude each other."""
+    kind = _kind_of_command(words, options)
+    for option in options:
+        if option not in f"{FITTING[kind]} {FITTING['every command']}".split():
+            raise _UsageError(f"--{option} does not go with {kind}")
+    for one, other in EXCLUDING:
+        if one in options and other in options:
+            raise _UsageError(f"--{one} and --{other} exclude each other")
+    token = (words[1:] or ["-"])[0] if kind == "decode" else None
+    if [_key_path(options), options.get("data"), token].count("-") > 1:
+        raise _UsageError("standard input is one thing: a key file, data or a token")
+
+
+def _key_path(options: Mapping[str, str]) -> str | None:
+    return options.get("key-file", os.environ.get("CDP_KEY_FILE") or None)
 
 
 def _option_key(options: Mapping[str, str]) -> ApiKey:
-    path = options.get("key-file", os.environ.get("CDP_KEY_FILE") or None)
+    path = _key_path(options)
     if path is not None:
         return ApiKey.from_file(path, options.get("key-name"))
     if "key-name" in options:
@@ -1590,7 +1624,32 @@ def _option_time(options: Mapping[str, str]) -> int | datetime | None:
     raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
 
 
-def _print_token(command: str, rest: list[str], options: Mapping[str, str]) -> None:
+def _option_timeout(options: Mapping[str, str]) -> float:
+    try:
+        return float(options.get("timeout", 10))
+    except ValueError:
+        raise _UsageError("--timeout takes a number of seconds") from None
+
+
+def _option_data(options: Mapping[str, str]) -> bytes | None:
+    """Return the body as it was given, to the byte, if it is JSON."""
+    text = options.get("data")
+    if text is None:
+        return None
+    try:
+        is_file = text == "-" or text.startswith("@")
+        body = _read(text.lstrip("@")) if is_file else text.encode()
+        json.loads(body, parse_constant=int)  # which NaN and Infinity are not
+        return body
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        problem = "is not JSON; nothing was sent"
+    raise InvalidRequestError(f"--data {problem}")
+
+
+def _print_token(words: list[str], options: Mapping[str, str]) -> None:
+    command, *rest = words
     if command == "ws" and rest:
         return print(ws_message(rest[0], rest[1:], key=_option_key(options)))
     not_before, uri = _option_time(options), None
@@ -1606,34 +1665,11 @@ def _print_token(command: str, rest: list[str], options: Mapping[str, str]) -> N
     return None
 
 
-def _option_data(options: Mapping[str, str]) -> bytes | None:
-    """Return the body as it was given, to the byte, if it is JSON."""
-    text = options.get("data")
-    if text is None:
-        return None
-    try:
-        if text == "-":
-            body = sys.stdin.buffer.read()
-        elif text.startswith("@"):
-            with open(text[1:], "rb") as file:
-                body = file.read()
-        else:
-            body = text.encode()
-        json.loads(body, parse_constant=int)  # which NaN and Infinity are not
-        return body
-    except (OSError, AttributeError) as error:
-        reason = f"cannot be read: {getattr(error, 'strerror', 'closed')}"
-    except (ValueError, RecursionError):
-        reason = "is not JSON; nothing was sent"
-    raise InvalidRequestError(f"--data {reason}")
-
-
 def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> None:
     if "include" in options:
         print(f"HTTP/1.1 {answer.status}")
         for name, value in answer.headers.items():
-            line = _printable(f"{name}: {value}").encode("ascii", "backslashreplace")
-            print(line.decode())
+            print(_printable(f"{name}: {value}"))
         print()
     sys.stdout.flush()
     # JSON's strings hold no line breaks, so that those of a page can go.
@@ -1642,33 +1678,25 @@ def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> No
     sys.stdout.buffer.flush()
 
 
-def _option_timeout(options: Mapping[str, str]) -> float:
-    try:
-        return float(options.get("timeout", 10))
-    except ValueError:
-        raise _UsageError("--timeout takes a number of seconds") from None
-
-
 PERMISSIONS: Final = "/api/v3/brokerage/key_permissions"
 
 
 def _permission_hints(client: Client, path: str) -> Iterator[str]:
     """After a refused order or transfer: may the key do such a thing at all?"""
     name = "can_trade" if "/orders" in path else "can_transfer"
-    if not re.search("/orders|/transactions|/move_funds|/transfer", path):
-        return
-    with contextlib.suppress(CdpError):
-        granted = client.get(PERMISSIONS).json()
-        if isinstance(granted, dict) and granted.get(name) is False:
-            yield f"the key is valid, but may not do this: its {name} is false"
+    if re.search("/orders|/transactions|/move_funds|/transfer", path):
+        with contextlib.suppress(CdpError):
+            granted = client.get(PERMISSIONS).json()
+            if isinstance(granted, dict) and granted.get(name) is False:
+                yield f"the key is valid, but may not do this: its {name} is false"
 
 
 def _call(
-    method: str, path: str, options: Mapping[str, str], query: Mapping[str, list[str]]
+    words: list[str], options: Mapping[str, str], query: Mapping[str, list[str]]
 ) -> None:
-    timeout = _option_timeout(options)
+    method, path = words
+    data, timeout = _option_data(options), _option_timeout(options)
     key = None if "no-auth" in options else _option_key(options)
-    data = _option_data(options)
     with Client(key, host=options.get("host", DEFAULT_HOST), timeout=timeout) as client:
         try:
             if "paginate" not in options:
@@ -1695,73 +1723,79 @@ def _printable(text: str) -> str:
 
 def _decode(words: list[str], options: Mapping[str, str]) -> int:
     """Report on a token; its signature is not shown."""
-    from datetime import datetime, timezone
-
-    key = None  # then the signature is not verified, and the report says so
+    now, word = time.time(), words[0] if words else "-"
     try:
-        if words in ([], ["-"]):
-            words = [sys.stdin.buffer.read(MAX_KEY_FILE).decode("ascii", "replace")]
-    except (OSError, ValueError, AttributeError):
-        raise InvalidRequestError("standard input cannot be read") from None
-    now = time.time()
-    found = inspect_jwt(words[0], now=now)
+        octets = _read("-", MAX_KEY_FILE) if word == "-" else word.encode()
+        token = octets.decode("utf-8", "replace")
+    except OSError as error:
+        raise InvalidRequestError(f"TOKEN cannot be read: {error.strerror}") from None
+    found = inspect_jwt(token, now=now)
     if {*SECRET_FIELDS, "jwk", "d"} & {*found.header, *found.claims}:
         raise InvalidRequestError("this is a private key, not a token; it is not shown")
+    key = None  # then the signature is not verified, and the report says so
     try:
-        if "key-file" in options or os.environ.get("CDP_KEY_FILE") != "-":
-            key = _option_key(options)
+        key = _option_key(options)
     except InvalidKeyError:
         if "key-file" in options:
             raise
     if key and ("key-file" in options or key.name == found.header.get("kid")):
-        found = inspect_jwt(words[0], key=key, now=now)
+        found = inspect_jwt(token, key=key, now=now)
     else:
         key = None
-    print(f"header   {json.dumps(found.header)}\nclaims   {json.dumps(found.claims)}")
+    print("\n".join(map(_printable, _decode_lines(found, key, now))))
+    return 1 if found.problems else 0
+
+
+def _decode_lines(found: Inspection, key: ApiKey | None, now: float) -> Iterator[str]:
+    from datetime import datetime, timezone
+
+    yield f"header   {json.dumps(found.header)}"
+    yield f"claims   {json.dumps(found.claims)}"
     for name in ("nbf", "exp"):
         value = found.claims.get(name)
         if isinstance(value, int) and 0 < value < 10**11:
             moment = datetime.fromtimestamp(value, timezone.utc)
             shown = f"{moment:%Y-%m-%dT%H:%M:%SZ}, {int(value - now):+d} s from now"
-            print(f"{name}      {shown}")
-    good = not found.problems
-    signed = f"by {key.name}" if key else "not verified, as its key is not at hand"
-    lines = [f"signed   {signed}"] if good or not key else []
-    lines += [f"problem  {problem}" for problem in found.problems]
-    lines += [f"note     {note}" for note in found.notes]
-    lines += [f"ok       no problem found, {found.seconds_left} s left"] if good else []
-    print("\n".join(map(_printable, lines)))
-    return 0 if good else 1
+            yield f"{name}      {shown}"
+    if not key:
+        yield "signed   not verified, as its key is not at hand"
+    elif not found.problems:
+        yield f"signed   by {key.name}"
+    yield from (f"problem  {problem}" for problem in found.problems)
+    yield from (f"note     {note}" for note in found.notes)
+    if not found.problems:
+        yield f"ok       no problem found, {found.seconds_left} s left"
 
 
 def _check(options: Mapping[str, str]) -> int:
     """Print a line for each step: ok, warn or fail, the fact, and the remedy."""
-    advice = []
+    advice = {"fail": "", "warn": "", "ok": "All is well."}
     for state, text in _check_steps(options):
         print(f"{state:5} {_printable(text)}", flush=True)
-        if state != "ok":
-            advice.append((state, text))
-    advice.sort(key=lambda each: each[0] != "fail")
-    print(f"First: {_printable(advice[0][1])}" if advice else "All is well.")
-    return 1 if advice and advice[0][0] == "fail" else 0
+        advice[state] = advice[state] or f"First: {_printable(text)}"
+    print(advice["fail"] or advice["warn"] or advice["ok"])
+    return 1 if advice["fail"] else 0
 
 
 def _check_steps(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     from cryptography.hazmat.backends.openssl.backend import backend
 
-    def ignore(kind: str, message: str) -> None: ...
-
-    python = ".".join(map(str, sys.version_info[:3]))
-    openssl = backend.openssl_version_text()
-    yield "ok", f"Python {python}, cryptography {cryptography.__version__}, {openssl}"
     global _listener
-    key, _listener = None, ignore  # what it would warn of has a line of its own below
+    python, openssl = sys.version.split()[0], backend.openssl_version_text()
+    yield "ok", f"Python {python}, cryptography {cryptography.__version__}, {openssl}"
+    told: list[str] = []  # of the key; what calls tell has a line of its own
+
+    def collect(_kind: str, message: str) -> None:
+        told.append(message)
+
+    key, listener, _listener = None, _listener, collect
     try:
         key = _option_key(options)
+        yield from _check_key(key, _key_path(options))
     except CdpError as error:
         yield "fail", f"key: {error}"
-    if key:
-        yield from _check_key(key, options)
+    _listener = listener
+    yield from (("warn", message) for message in told)
     if "offline" not in options:
         try:
             yield from _check_network(key, options)
@@ -1769,10 +1803,12 @@ def _check_steps(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield "fail", f"network: {error}"
 
 
-def _check_key(key: ApiKey, options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    path = options.get("key-file", os.environ.get("CDP_KEY_FILE") or None)
-    source = path or "environment"
+def _check_key(key: ApiKey, path: str | None) -> Iterator[tuple[str, str]]:
     curve = "ECDSA P-256" if key.algorithm == "ES256" else "Ed25519"
+    source = path or "the environment"
+    with contextlib.suppress(OSError, ValueError):
+        mode = os.stat(os.path.expanduser(path or "")).st_mode
+        source += f" (mode {stat.S_IMODE(mode):o})"
     yield "ok", f"key {key.name} from {source}: {curve} ({key.algorithm})"
     for repair in key.repairs:
         yield ("warn" if "bare seed" in repair else "ok"), f"mended, {repair}"
@@ -1780,40 +1816,27 @@ def _check_key(key: ApiKey, options: Mapping[str, str]) -> Iterator[tuple[str, s
         yield "warn", "its name is neither organizations/.../apiKeys/... nor a UUID"
     problems = inspect_jwt(key.rest_jwt("GET", "/"), key=key).problems
     yield ("fail", "; ".join(problems)) if problems else ("ok", "it signs and verifies")
-    if path and path != "-" and os.name == "posix":
-        with contextlib.suppress(OSError):
-            mode = os.stat(os.path.expanduser(path)).st_mode
-            read_only = os.statvfs(os.path.expanduser(path)).f_flag & os.ST_RDONLY
-            loose = mode & 0o044 and not read_only
-            if loose:
-                advice = "others can read the key file; chmod 600 it"
-                yield "warn", f"{advice}: mode {mode & 0o777:o}"
-            else:
-                yield "ok", f"its file has mode {mode & 0o777:o}"
 
 
 def _check_network(
     key: ApiKey | None, options: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
+    import socket
     import urllib.request
 
-    host, timeout = options.get("host", DEFAULT_HOST), _option_timeout(options)
-    name = _checked_host(host).partition(":")[0]
-    proxy = urllib.request.getproxies().get("https", "none")
-    if urllib.request.proxy_bypass(name):
+    host = _checked_host(options.get("host", DEFAULT_HOST))
+    name, proxy = host.partition(":")[0], urllib.request.getproxies().get("https", "")
+    if not proxy or urllib.request.proxy_bypass(name):
         proxy = "none"
     proxy = re.sub(r"(?s)\A(\w+://)?.*@", r"\1***@", proxy)
     yield "ok", f"proxy: {proxy}; CAs: {os.environ.get('SSL_CERT_FILE', 'the system')}"
     if proxy == "none":
-        import socket
-
         try:
             found = {str(each[4][0]) for each in socket.getaddrinfo(name, 443)}
         except OSError as error:
-            yield "fail", str(_transport_error(error, host))
-            return
+            raise _transport_error(error, host) from None
         yield "ok", f"{name} is {', '.join(sorted(found)[:4])}"
-    with Client(key, host=host, timeout=timeout) as client:
+    with Client(key, host=host, timeout=_option_timeout(options)) as client:
         started = time.time()
         try:
             response: Response | ApiError = client.get("/api/v3/brokerage/time")
@@ -1824,7 +1847,7 @@ def _check_network(
         yield state, f"{host} answers over TLS: HTTP {response.status}"
         yield _check_clock(response, middle)
         if key:
-            yield from _check_permissions(client)
+            yield _check_permissions(client)
 
 
 def _check_clock(answer: Response | ApiError, middle: float) -> tuple[str, str]:
@@ -1833,31 +1856,53 @@ def _check_clock(answer: Response | ApiError, middle: float) -> tuple[str, str]:
     server = int(found[1]) / 1000 if found else _epoch(answer.headers.get("Date"))
     if server is None:
         return "warn", "clock: the server tells no time"
-    ahead = middle - server
-    precision = 0.0 if found else 1.0  # seconds, of Date
-    shown = f"{ahead:+.3f} s" if found else f"{ahead:+.0f} s"
+    ahead, precision = middle - server, 0.0 if found else 1.0  # seconds, of Date
+    shown = f"clock: {ahead:+.{3 if found else 0}f} s from the server's"
     if -LIFETIME + BACKDATE + precision < ahead < BACKDATE - precision:
         # A clock that is behind shortens the two minutes that a token lives.
-        return "ok" if ahead > -30 else "warn", f"clock: {shown} from the server's"
-    return "fail", f"clock: {shown} from the server's; set this machine's clock"
+        return "ok" if ahead > -30 else "warn", shown
+    return "fail", f"{shown}; set this machine's clock"
 
 
-def _check_permissions(client: Client) -> Iterator[tuple[str, str]]:
+def _check_permissions(client: Client) -> tuple[str, str]:
     try:
         granted = client.get(PERMISSIONS).json()
     except ApiError as error:
         refused = error.status in (401, 403)
         what = "the key is refused" if refused else "the permissions cannot be read"
-        yield "fail", "; ".join((f"{what}: {error}", *error.hints))
-        return
+        return "fail", "; ".join((f"{what}: {error}", *error.hints))
     if not isinstance(granted, dict) or "can_view" not in granted:
-        yield "warn", "the answer does not tell what the key may do"
-        return
+        return "warn", "the answer does not tell what the key may do"
     names = ("can_view", "can_trade", "can_transfer")
-    allowed = [name for name in names if granted.get(name)] or ["nothing"]
+    allowed = ", ".join(name for name in names if granted.get(name)) or "nothing"
     portfolio = granted.get("portfolio_type", "?")
     state = "ok" if granted.get("can_view") else "warn"
-    yield state, f"the key is accepted; it may: {', '.join(allowed)} ({portfolio})"
+    return state, f"the key is accepted; it may: {allowed} ({portfolio})"
+
+
+def _run(arguments: Sequence[str], program: str, command: str) -> int:
+    global _listener
+    words, options, params = _parse_arguments(arguments)
+    _listener = partial(_say, program, "verbose" in options)
+    if options.keys() & {"help", "h"}:
+        print((SYNOPSIS + HELP).format(command), end="")
+    elif "version" in options:
+        print(f"cdp_jwt {__version__}")
+    elif not words:
+        raise _UsageError("a METHOD and PATH, or a command, is missing")
+    else:
+        _check_options(words, options)
+        if MISSING:
+            raise CdpError(MISSING)
+        if words[0] == "decode":
+            return _decode(words[1:], options)
+        if words[0] == "check":
+            return _check(options)
+        if "call" in options:
+            _call(words, options, params)
+        else:
+            _print_token(words, options)
+    return 0
 
 
 def _say(program: str, verbose: bool, kind: str, message: str) -> None:
@@ -1866,100 +1911,38 @@ def _say(program: str, verbose: bool, kind: str, message: str) -> None:
         print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
 
 
-def _kind_of_command(words: list[str], given: Mapping[str, str]) -> str:
-    """Return which row of FITTING a command line is of."""
-    if words[0] == "decode" and len(words) > 2:
-        raise _UsageError(f"decode takes one TOKEN; {len(words) - 1} were given")
-    if words[0] == "check" and len(words) > 1:
-        raise _UsageError("check takes no more words")
-    if words[0] in ("decode", "check"):
-        return words[0]
-    if words[0] == "ws":
-        return "ws CHANNEL" if len(words) > 1 else "ws"
-    if len(words) != 2:
-        raise _UsageError(f"METHOD takes one PATH; {len(words) - 1} were given")
-    if "call" not in given:
-        return "a token; add --call"
-    if "paginate" in given and words[0].upper() != "GET":
-        raise _UsageError("--paginate goes with GET")
-    return "--call --paginate" if "paginate" in given else "--call"
-
-
-def _check_options(words: list[str], given: Mapping[str, str]) -> None:
-    """Refuse options that would have no effect, and such as exclude each other."""
-    kind = _kind_of_command(words, given)
-    for option in given:
-        if option not in f"{FITTING[kind]} verbose key-file key-name".split():
-            raise _UsageError(f"--{option} does not go with {kind}")
-    stdin = [given.get("key-file"), given.get("data")]
-    if words[0] == "decode":
-        stdin.append(words[1] if len(words) > 1 else "-")
-    if stdin.count("-") > 1:
-        raise _UsageError("standard input is one thing: a key file, data or a token")
-    for pair in ("export header", "no-auth key-file", "no-auth key-name"):
-        if given.keys() >= set(pair.split()):
-            both = " and ".join(f"--{option}" for option in pair.split())
-            raise _UsageError(f"{both} exclude each other")
-
-
-def _run(arguments: Sequence[str], program: str, command_name: str) -> int:
-    global _listener
-    words, options, params = _parse_arguments(arguments)
-    _listener = partial(_say, program, "verbose" in options)
-    if options.keys() & {"help", "h"}:
-        print((SYNOPSIS + HELP).format(command_name), end="")
-    elif "version" in options:
-        print(f"cdp_jwt {__version__}")
-    elif not words:
-        print(SYNOPSIS.format(command_name), end="", file=sys.stderr)
-        return 2
-    elif words[0] not in ("ws", "decode", "check") and words[0].upper() not in METHODS:
-        raise _UsageError("unknown command or method; see --help")
-    elif MISSING:
-        raise CdpError(MISSING)
-    else:
-        _check_options(words, options)
-        if words[0] == "decode":
-            return _decode(words[1:], options)
-        if words[0] == "check":
-            return _check(options)
-        if "call" in options:
-            _call(words[0], words[1], options, params)
-        else:
-            _print_token(words[0], words[1:], options)
-    return 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 (failed), 2 (usage), 130 (Ctrl-C) or 141 (pipe)."""
     global _listener
     file = os.path.basename(sys.argv[0])
-    name, extension = os.path.splitext(file)
-    say = partial(_say, name, False)
-    if sys.stdout is None:
-        say("error", "standard output is closed")
-        return 1
+    program, extension = os.path.splitext(file)
+    command = f"python {file}" if extension == ".py" else program
     arguments = sys.argv[1:] if argv is None else argv
+    called = "; the call may have been carried out" if "--call" in arguments else ""
+    _listener = partial(_say, program, False)
     try:
-        code = _run(arguments, name, f"python {file}" if extension == ".py" else name)
+        if sys.stdout is None:
+            raise CdpError("standard output is closed")
+        code = _run(arguments, program, command)
         sys.stdout.flush()
         return code
     except CdpError as error:
-        say("error", str(error))
+        if isinstance(error, _UsageError) and sys.stderr:
+            print(SYNOPSIS.format(command), end="", file=sys.stderr)
+        _tell("error", str(error))
         for hint in error.hints if isinstance(error, ApiError) else ():
-            say("hint", hint)
+            _tell("hint", hint)
         return 2 if isinstance(error, _UsageError) else 1
     except KeyboardInterrupt:
-        if "--call" in arguments:
-            say("error", "interrupted; what was sent may have been carried out")
+        if called:
+            _tell("error", f"interrupted{called}")
         return 130
     except OSError as error:  # standard output is closed or full
         # At exit Python would flush it again, and complain (documentation of `signal`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 141
-        call = "; the call was made" if "--call" in arguments else ""
-        say("error", f"standard output cannot be written: {error.strerror}{call}")
+        _tell("error", f"standard output cannot be written: {error.strerror}{called}")
         return 1
     finally:
         _listener = None
