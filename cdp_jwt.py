@@ -40,7 +40,7 @@ import re
 import stat
 import sys
 import time
-from functools import partial, partialmethod
+from functools import lru_cache, partial, partialmethod
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union
 
 MISSING = ""  # what keeps the command from signing, if anything does
@@ -55,10 +55,7 @@ try:
         Ed25519PrivateKey,
         Ed25519PublicKey,
     )
-    from cryptography.hazmat.primitives.asymmetric.utils import (
-        decode_dss_signature,
-        encode_dss_signature,
-    )
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
     from cryptography.hazmat.primitives.hashes import SHA256
 
     ECDSA_SHA256 = ec.ECDSA(SHA256())
@@ -454,18 +451,22 @@ def _load_environment(environ: Mapping[str, str]) -> tuple[str, str, list[str], 
 # ---------------------------------------------------------- 4. signing: octets -> JWS
 
 
-def _base64url(octets: bytes) -> str:
+URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def _base64url(octets: bytes) -> bytes:
     """RFC 7515, section 2: the URL-safe alphabet, no padding."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+    return base64.b64encode(octets).translate(URL_SAFE, b"=")
 
 
 def _raw_signature(der: bytes) -> bytes:
     """RFC 7518, section 3.4: r and s in 32 octets each, not the DER that OpenSSL gives.
 
-    In 1 of 128 signatures r or s is shorter, and has to be padded.
+    DER drops leading zeros, in 1 of 128 signatures, and sets one before a first bit.
     """
-    r, s = decode_dss_signature(der)
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    r_end = 4 + der[3]  # 30 length 02 length r 02 length s (X.690, section 8)
+    r, s = der[4:r_end], der[r_end + 2 :]
+    return r[-32:].rjust(32, b"\0") + s[-32:].rjust(32, b"\0")
 
 
 def _sign(private_key: PrivateKey, message: bytes) -> bytes:
@@ -476,8 +477,9 @@ def _sign(private_key: PrivateKey, message: bytes) -> bytes:
 
 def _jws(header: str, claims: str, private_key: PrivateKey) -> str:
     """RFC 7515, section 7.1: the compact serialization."""
-    signing_input = f"{_base64url(header.encode())}.{_base64url(claims.encode())}"
-    return f"{signing_input}.{_base64url(_sign(private_key, signing_input.encode()))}"
+    signing_input = _base64url(header.encode()) + b"." + _base64url(claims.encode())
+    signature = _base64url(_sign(private_key, signing_input))
+    return (signing_input + b"." + signature).decode()
 
 
 # ---------------------------------------------------------- 5. tokens: request -> JWT
@@ -527,6 +529,14 @@ def _checked_path(path: str) -> str:
 
 def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
     """Return method, host and path with query, each exactly as it will be sent."""
+    try:
+        return _parse_request(method, url_or_path, host)
+    except TypeError:  # what cannot be hashed is no text
+        raise InvalidRequestError("method, path or host is not text") from None
+
+
+@lru_cache(maxsize=256)  # requests recur, and this takes a fifth of a signature's time
+def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
     upper = method.upper() if isinstance(method, str) else ""
     if upper not in METHODS:
         shown = f" {upper}" if re.fullmatch("[A-Z]{1,9}", upper) else ""
@@ -574,6 +584,9 @@ def _epoch_seconds(not_before: int | datetime, now: int) -> int:
     return seconds
 
 
+_json_text = lru_cache(maxsize=256)(json.dumps)  # names and uris recur
+
+
 class ApiKey:
     """A CDP API key, parsed and proven. It cannot be changed and is never pickled.
 
@@ -584,13 +597,12 @@ class ApiKey:
         allowed_ips: the key file's IP allow-list, kept to explain refusals.
     """
 
-    __slots__ = ("_kid", "_private_key", "algorithm", "allowed_ips", "name", "repairs")
+    __slots__ = ("_private_key", "algorithm", "allowed_ips", "name", "repairs")
     name: str
     algorithm: str
     repairs: tuple[str, ...]
     allowed_ips: tuple[str, ...]
     _private_key: PrivateKey
-    _kid: str  # the name as a JSON string
 
     def __init__(
         self, name: str, secret: str, allowed_ips: Iterable[str] = (), source: str = ""
@@ -618,7 +630,6 @@ class ApiKey:
             "repairs": (*repairs, *secret_repairs),
             "allowed_ips": tuple(map(str, allowed_ips)),
             "_private_key": private_key,
-            "_kid": json.dumps(parsed_name),
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
@@ -681,10 +692,10 @@ class ApiKey:
         self, uri: str | None, not_before: int | datetime | None, clock_offset: int = 0
     ) -> str:
         """Make a token; only here are clock and random source read, once each."""
-        now, kid = int(time.time()) + clock_offset, self._kid
+        now, kid = int(time.time()) + clock_offset, _json_text(self.name)
         nonce = os.urandom(32).hex()
         nbf = now - BACKDATE if not_before is None else _epoch_seconds(not_before, now)
-        request = "" if uri is None else f',"uri":{json.dumps(uri)}'
+        request = "" if uri is None else f',"uri":{_json_text(uri)}'
         times = f'"nbf":{nbf},"exp":{nbf + LIFETIME}'
         return _jws(
             f'{{"alg":"{self.algorithm}","typ":"JWT","kid":{kid},"nonce":"{nonce}"}}',

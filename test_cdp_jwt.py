@@ -986,10 +986,10 @@ def test_signature_of_ed25519_is_rfc_8037_a_4():
     """RFC 8037, appendix A.4, octet for octet."""
     seed = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
     private_key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
-    assert cdp_jwt._base64url(b'{"alg":"EdDSA"}') == "eyJhbGciOiJFZERTQSJ9"
+    assert cdp_jwt._base64url(b'{"alg":"EdDSA"}') == b"eyJhbGciOiJFZERTQSJ9"
     payload = cdp_jwt._base64url(b"Example of Ed25519 signing")
-    signature = cdp_jwt._sign(private_key, f"eyJhbGciOiJFZERTQSJ9.{payload}".encode())
-    assert cdp_jwt._base64url(signature) == (
+    signature = cdp_jwt._sign(private_key, b"eyJhbGciOiJFZERTQSJ9." + payload)
+    assert cdp_jwt._base64url(signature).decode() == (
         "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
     )
 
@@ -1011,7 +1011,7 @@ def test_signature_of_p256_has_the_form_of_rfc_7515_a_3():
     claims = cdp_jwt._base64url(
         b'{"iss":"joe",\r\n "exp":1300819380,\r\n "http://example.com/is_root":true}'
     )
-    assert header == "eyJhbGciOiJFUzI1NiJ9"
+    assert header == b"eyJhbGciOiJFUzI1NiJ9"
     raw_signature = base64.urlsafe_b64decode(
         "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q=="
     )
@@ -1021,7 +1021,7 @@ def test_signature_of_p256_has_the_form_of_rfc_7515_a_3():
     der = utils.encode_dss_signature(r, s)
     assert cdp_jwt._raw_signature(der) == raw_signature
     RFC_7515_A_3_KEY.public_key().verify(
-        der, f"{header}.{claims}".encode(), ec.ECDSA(hashes.SHA256())
+        der, header + b"." + claims, ec.ECDSA(hashes.SHA256())
     )
 
 
@@ -1147,7 +1147,7 @@ def test_base64url_has_its_alphabet_and_no_padding(octets):
     bits += "0" * (-len(bits) % 6)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     plain = "".join(alphabet[int(bits[i : i + 6], 2)] for i in range(0, len(bits), 6))
-    assert cdp_jwt._base64url(content) == plain
+    assert cdp_jwt._base64url(content).decode() == plain
 
 
 @pytest.mark.parametrize(("algorithm", "count"), [("ES256", 10_000), ("EdDSA", 1_000)])
@@ -3979,7 +3979,9 @@ def test_check_names_a_name_that_is_unknown(run, with_key, monkeypatch):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    fail = "network: no.example: its name was not found; check host, DNS and HTTPS_PROXY"
+    fail = (
+        "network: no.example: its name was not found; check host, DNS and HTTPS_PROXY"
+    )
     result = checked(run, "--host", "no.example")
     assert last_lines(result) == [f"fail  {fail}", f"First: {fail}"]
 
@@ -4215,7 +4217,9 @@ def test_order_whose_answer_cannot_be_written_was_sent_all_the_same(online, copi
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert result.returncode == 1
-    assert result.stderr.endswith("No space left on device; the call may have been carried out\n")
+    assert result.stderr.endswith(
+        "No space left on device; the call may have been carried out\n"
+    )
     assert len(online.seen) == 1
 
 
