@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix clean
+.PHONY: help demo test lint matrix bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,6 +24,9 @@ lint: $(VENV)/lint ## mypy (strict) and ruff
 matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryptography
 	PATH="$$PATH:$(PYENV_BINS)" $(BIN)/tox run $(ARGS)
 
+bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
+	$(BIN)/python -m pytest -m bench -q --benchmark-quiet $(ARGS)
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
 	rm -rf __pycache__
@@ -39,6 +42,12 @@ $(VENV)/lint: pyproject.toml | $(BIN)/python
 
 $(VENV)/tox: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check tox
+	touch $@
+
+# All of the newest: the figures are of today's versions.
+$(VENV)/bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--upgrade --upgrade-strategy eager --editable '.[test,bench]'
 	touch $@
 
 $(BIN)/python:
