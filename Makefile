@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
 .PHONY: help demo test lint matrix bench clean
+.PHONY: help demo test lint matrix clean
+.PHONY: cover
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,10 +28,13 @@ matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryp
 
 bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
 	$(BIN)/python -m pytest -m bench -q --benchmark-quiet $(ARGS)
+cover: $(VENV)/cover ## branch coverage of the module; fails below 100 %
+	$(BIN)/python -m coverage run -m pytest -q $(ARGS)
+	$(BIN)/python -m coverage report
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
-	rm -rf __pycache__
+	rm -rf __pycache__ .coverage
 
 # Each stamp stands for a set of packages; it is renewed when pyproject.toml changes.
 $(VENV)/test: pyproject.toml | $(BIN)/python
@@ -38,6 +43,10 @@ $(VENV)/test: pyproject.toml | $(BIN)/python
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check mypy ruff cryptography
+	touch $@
+
+$(VENV)/cover: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check coverage
 	touch $@
 
 $(VENV)/tox: pyproject.toml | $(BIN)/python

@@ -33,6 +33,7 @@ import pathlib
 import pickle
 import re
 import secrets
+import runpy
 import select
 import shutil
 import socket
@@ -5095,6 +5096,209 @@ def test_bench_of_memory(report, commands, canned, ca_file, key_file):
         assert result.returncode == 0, result.stderr
         peaks[name].append(int(result.stderr))
     report.add({name: statistics.median(peaks[name]) for name in peaks}, mebibytes)
+# ------------------------------------------------- what no other test comes across
+
+
+class Program:
+    """The file run as a program within this process, so that its lines are counted."""
+
+    def __init__(self, monkeypatch, capsys) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *words: str) -> Result:
+        self.monkeypatch.setattr(sys, "argv", [str(MODULE), *words])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(MODULE), run_name="__main__")
+        return Result(end.value.code, *self.capsys.readouterr())
+
+
+@pytest.fixture
+def program(monkeypatch, capsys) -> Program:
+    return Program(monkeypatch, capsys)
+
+
+def test_program_ends_with_the_code_of_its_command(program, with_key):
+    assert program("--version") == Result(0, f"cdp_jwt {cdp_jwt.__version__}\n", "")
+    assert verified(program("ws").out.strip(), P256)["kid"] == NAME
+    assert program("FROB", "/x").code == 2
+
+
+def test_program_without_cryptography_helps_but_signs_nothing(
+    program, with_key, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    assert program("--help").code == 0
+    result = program("GET", ACCOUNTS)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("cdp_jwt: error: cryptography >= 3.4.8 is needed (")
+    with pytest.raises(ImportError, match=r"cryptography >= 3\.4\.8 is needed"):
+        runpy.run_path(str(MODULE), run_name="vendored")
+
+
+@pytest.mark.parametrize("version", ["3.3.2", "2.9"])
+def test_module_refuses_an_old_cryptography(monkeypatch, version):
+    monkeypatch.setattr(cryptography, "__version__", version)
+    with pytest.raises(ImportError, match=f"found {version}"):
+        runpy.run_path(str(MODULE), run_name="vendored")
+
+
+def broken_pipe() -> io.TextIOWrapper:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", encoding="utf-8")
+
+
+def full_disk() -> io.TextIOWrapper:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    return open("/dev/full", "w", encoding="utf-8")
+
+
+FULL = "cdp_jwt: error: standard output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("opened", "words", "code", "message"),
+    [
+        (lambda: None, ["--version"], 1, "cdp_jwt: error: standard output is closed\n"),
+        (broken_pipe, ["--version"], 141, ""),
+        (full_disk, ["--version"], 1, f"{FULL}\n"),
+        (full_disk, CALL, 1, f"{FULL}; the call was made\n"),
+    ],
+    ids=["closed", "a pipe that nobody reads", "a full disk", "a full disk, a call"],
+)  # fmt: skip
+def test_output_that_cannot_be_written_has_a_code_and_a_reason(
+    online, monkeypatch, capsys, opened, words, code, message
+):
+    stream = opened()
+    if words is CALL:
+        words = [*CALL, "--host", online.host]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert cdp_jwt.main(words) == code
+    assert capsys.readouterr().err == message
+    if stream:
+        stream.close()
+
+
+def test_terminal_gets_what_a_pipe_does_not(run, online, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    hint = "this is a token for the request; --call sends the request"
+    assert run("GET", ACCOUNTS).err == f"cdp_jwt: hint: {hint}\n"
+    assert run("ws").err == ""
+    pages = run("GET", ACCOUNTS, "--call", "--paginate", "--host", online.host)
+    assert pages.err == "\r1 pages \r2 pages \r3 pages "
+
+
+def test_time_that_the_lookup_of_a_name_took_is_counted(coinbase, trust, monkeypatch):
+    """It cannot be interrupted, but nothing is begun after it."""
+    original, address = socket.getaddrinfo, coinbase.server_address
+
+    def slow(*_, **options):
+        time.sleep(0.15)
+        return original(*address, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    client = cdp_jwt.Client(
+        key_of(), host=coinbase.host, ssl_context=trust, timeout=0.1
+    )
+    message = "it took longer than the timeout; try again, or raise the timeout"
+    assert transport_error(lambda: client.get("/x")) == f"{coinbase.host}: {message}"
+    assert coinbase.seen == []
+
+
+@pytest.mark.parametrize("error", [ValueError("filedescriptor out of range"), OSError])
+def test_connection_that_cannot_be_tested_is_not_used(
+    client, coinbase, monkeypatch, error
+):
+    """`select` takes no descriptor from 1024 on."""
+
+    def fail(*_):
+        raise error
+
+    client.get("/echo")
+    with monkeypatch.context() as patch:
+        patch.setattr(select, "select", fail)
+        client.get("/echo")
+    assert len({seen.connection for seen in coinbase.seen}) == 2
+
+
+def test_command_blames_no_permission_that_is_there(run, online):
+    for path in (ORDERS, "/echo"):
+        online.faults.append(status(401, REFUSAL))
+        result = run("POST", path, "--call", "--data", "{}", "--host", online.host)
+        assert result.err.splitlines()[0] == "cdp_jwt: error: HTTP 401: Unauthorized"
+        assert "its can_trade is" not in result.err
+    assert len(online.seen) == 3  # the permissions are asked for after an order alone
+    online.faults += [status(403, REFUSAL), status(403, REFUSAL)]
+    result = run("POST", ORDERS, "--call", "--data", "{}", "--host", online.host)
+    assert result.err.splitlines()[1:] == [f"cdp_jwt: hint: {POSSIBLE}"]
+
+
+def test_command_names_the_transfer_that_is_not_allowed(run, online):
+    online.faults.append(status(403, REFUSAL))
+    path = "/v2/accounts/1/transactions"
+    result = run("POST", path, "--call", "--data", "{}", "--host", online.host)
+    hint = "the key is valid, but may not do this: its can_transfer is false"
+    assert result.err.splitlines()[1] == f"cdp_jwt: hint: {hint}"
+
+
+def test_decode_without_standard_input_says_so(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    message = "standard input cannot be read"
+    assert run("decode") == Result(1, "", f"cdp_jwt: error: {message}\n")
+
+
+def test_decode_leaves_standard_input_to_the_token(run, stdin, monkeypatch, frozen):
+    monkeypatch.setenv("CDP_KEY_FILE", "-")
+    stdin(made())
+    result = run("decode")
+    assert result.code == 0
+    assert "signed   not verified, as its key is not at hand" in result.out
+
+
+def test_decode_shows_the_times_that_are_there(run, frozen):
+    result = run("decode", made(claims=without(CLAIMS, "nbf")))
+    lines = result.out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["exp", "signed", "problem"]
+
+
+def test_check_takes_the_key_of_the_environment(run, monkeypatch):
+    for variable, value in ADVANCED.items():
+        monkeypatch.setenv(variable, value)
+    result = checked(run, "--offline")
+    assert result.code == 0
+    assert result.out.splitlines()[1:] == [
+        f"ok    key {NAME} from environment: ECDSA P-256 (ES256)",
+        "ok    it signs and verifies",
+        "All is well.",
+    ]
+
+
+def test_check_heeds_no_proxy(run, online, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    result = checked(run, "--host", online.host)
+    assert result.code == 0
+    assert "ok    proxy: none; " in result.out
+
+
+def test_check_says_when_the_server_tells_no_time(run, online):
+    def answer(handler: Handler) -> None:
+        handler.send_response_only(200)
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    online.routes["GET", "/api/v3/brokerage/time"] = (False, answer)
+    result = checked(run, "--host", online.host)
+    assert last_lines(result)[0] == "warn  clock: the server tells no time"
+
+
+def test_check_takes_no_words(run):
+    message = "check takes no more words"
+    assert run("check", "x") == Result(2, "", f"cdp_jwt: error: {message}\n")
 
 
 # -------------------------------------------------------------------- `make demo`
