@@ -5,9 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix bench clean
-.PHONY: help demo test lint matrix clean
-.PHONY: cover
+.PHONY: help demo test lint matrix bench strict cover clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,6 +20,10 @@ test: $(VENV)/test ## run all tests
 lint: $(VENV)/lint ## mypy (strict) and ruff
 	$(BIN)/mypy
 	$(BIN)/ruff check
+
+strict: $(VENV)/lint ## bandit, and pyright in its strict mode
+	$(BIN)/bandit --quiet cdp_jwt.py
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryptography
 	PATH="$$PATH:$(PYENV_BINS)" $(BIN)/tox run $(ARGS)
@@ -42,7 +44,8 @@ $(VENV)/test: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check mypy ruff cryptography
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		mypy ruff bandit basedpyright cryptography
 	touch $@
 
 $(VENV)/cover: $(VENV)/test
