@@ -158,7 +158,7 @@ def _first_match(table: Iterable[tuple[str, str, str]], evidence: str) -> str:
 # them let no error out but through `_without_frames`.
 
 
-def _without_frames(error: InvalidKeyError, source: str) -> InvalidKeyError:
+def _without_frames(error: InvalidKeyError, source: str = "") -> InvalidKeyError:
     """Cut off an error's frames and causes, and say whence the key came."""
     error.__cause__ = error.__context__ = None
     error.args = (f"{source}: {error}" if source else str(error),)
@@ -361,30 +361,27 @@ def _read(path: str, limit: int = -1) -> bytes:
 def _read_key_file(path: str) -> str:
     try:
         content = _read(path, MAX_KEY_FILE + 1)
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidKeyError("not UTF-8 text; expected JSON or PEM") from None
+        if path != "-" and os.name == "posix":
+            file = os.path.expanduser(path)
+            read_only = os.statvfs(file).f_flag & os.ST_RDONLY
+            mode = 0 if read_only else os.stat(file).st_mode
+            warning = f"{path}: group or others can read this key; chmod 600 it"
+            if stat.S_ISREG(mode) and mode & 0o044:
+                _tell("warning", warning)
+        if 0 < len(content) <= MAX_KEY_FILE:
+            return content.decode("utf-8-sig")
     except OSError as error:
         raise InvalidKeyError(f"cannot be read: {error.strerror}") from None
-    if len(content) > MAX_KEY_FILE or not text.strip():
-        found = "empty" if not text.strip() else "over 64 KiB"
-        raise InvalidKeyError(f"{found}; expected the JSON or PEM of one key")
-    if path != "-" and os.name == "posix":
-        file = os.path.expanduser(path)
-        mode, read_only = os.stat(file).st_mode, os.statvfs(file).f_flag & os.ST_RDONLY
-        if stat.S_ISREG(mode) and mode & 0o044 and not read_only:
-            _tell("warning", f"{path}: group or others can read this key; chmod 600 it")
-    return text
+    except UnicodeDecodeError:
+        pass
+    raise InvalidKeyError("not the JSON or PEM of one key, up to 64 KiB of UTF-8 text")
 
 
 def _parse_key_file(text: str, name: str | None) -> tuple[str, str, list[str]]:
     """Return name, secret and IP allow-list, from JSON or from a secret by itself."""
     if not text.lstrip().startswith("{"):
         if name is None:
-            raise InvalidKeyError(
-                "not JSON, so the key's name is needed too: --key-name, or the argument"
-                " `name` of ApiKey.from_file"
-            )
+            raise InvalidKeyError("not JSON, so give the key's name, too (--key-name)")
         return name, text, []
     try:
         fields = json.loads(text, strict=False)
@@ -407,45 +404,29 @@ def _parse_key_file(text: str, name: str | None) -> tuple[str, str, list[str]]:
     return best, secrets[0], allowed if isinstance(allowed, list) else []
 
 
-def _load_key_file(path: str, name: str | None) -> tuple[str, str, list[str], str]:
-    """Return name, secret, IP allow-list, and what errors call the file."""
-    # A path that names nothing may be a key's text in the wrong place: it is not shown.
-    is_path = re.fullmatch(r"(?!-)[^\n]*\.\w{2,4}", path) or os.path.exists(path)
-    shown = path if is_path else "standard input" if path == "-" else "the key file"
-    try:
-        return (*_parse_key_file(_read_key_file(path), name), shown)
-    except InvalidKeyError as error:
-        raise _without_frames(error, shown) from None
+PAIRS: Final = (  # the variables of Coinbase's SDKs, for a key's name and its secret
+    ("COINBASE_API_KEY", "COINBASE_API_SECRET"),
+    ("CDP_API_KEY_ID", "CDP_API_KEY_SECRET"),
+    ("CDP_API_KEY_NAME", "CDP_API_KEY_SECRET"),
+)
 
 
-def _load_environment(environ: Mapping[str, str]) -> tuple[str, str, list[str], str]:
-    """Return the same from the variables that are set."""
-    if environ.get("CDP_KEY_FILE"):
-        return _load_key_file(environ["CDP_KEY_FILE"], None)
-    pairs = {}
-    for secret, *names in (
-        ("COINBASE_API_SECRET", "COINBASE_API_KEY"),
-        ("CDP_API_KEY_SECRET", "CDP_API_KEY_ID", "CDP_API_KEY_NAME"),
-    ):
-        given = [name for name in names if environ.get(name, "").strip()]
-        if len({environ[name] for name in given}) > 1:
-            raise InvalidKeyError(f"{' and '.join(given)} differ; unset one")
-        if bool(given) != bool(environ.get(secret, "").strip()):
-            missing = secret if given else " or ".join(names)
-            there = given[0] if given else secret
-            raise InvalidKeyError(f"{there} is set but {missing} is not; set both")
-        if given:
-            pairs[f"{given[0]} and {secret}"] = environ[given[0]], environ[secret]
-    if not pairs:
+def _find_variables(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the pair of variables that holds the key."""
+    given = {name for pair in PAIRS for name in pair if environ.get(name, "").strip()}
+    pairs = [pair for pair in PAIRS if given.issuperset(pair)]
+    single = given.difference(*pairs)
+    if single or not pairs:
+        found = f"{min(single)} is set alone" if single else "no API key"
+        expected = ", or ".join(" and ".join(pair) for pair in PAIRS)
         raise InvalidKeyError(
-            "no API key; set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and"
-            " COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET"
+            f"{found}; set CDP_KEY_FILE (or give --key-file), or {expected}"
         )
-    plain = [[_mended(text, "text")[0] for text in pair] for pair in pairs.values()]
-    if plain[0] != plain[-1]:
-        raise InvalidKeyError(f"{' differ from '.join(pairs)}; unset one pair")
-    variables, (name, secret) = pairs.popitem()
-    return name, secret, [], variables
+    values = {tuple(_mended(environ[name], name)[0] for name in pair) for pair in pairs}
+    if len(values) > 1:
+        names = ", ".join(sorted(given))
+        raise InvalidKeyError(f"{names} disagree; unset those of one key")
+    return pairs[0]
 
 
 # ---------------------------------------------------------- 4. signing: octets -> JWS
@@ -604,9 +585,7 @@ class ApiKey:
     allowed_ips: tuple[str, ...]
     _private_key: PrivateKey
 
-    def __init__(
-        self, name: str, secret: str, allowed_ips: Iterable[str] = (), source: str = ""
-    ) -> None:
+    def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
         """Parse a key's name and its secret, which may be
 
         - PEM, "EC PRIVATE KEY" (SEC1) or "PRIVATE KEY" (PKCS8), P-256 or Ed25519, with
@@ -615,14 +594,13 @@ class ApiKey:
         - base64 of 121 bytes (SEC1 without its PEM lines).
 
         Raises:
-            InvalidKeyError: it is another kind of key, damaged, or no key at all;
-                `source` is what the message calls the place that it came from.
+            InvalidKeyError: it is another kind of key, damaged, or no key at all.
         """
         try:
             parsed_name, repairs = _parse_name(name)
             private_key, secret_repairs = _parse_secret(secret)
         except InvalidKeyError as error:
-            raise _without_frames(error, source) from None
+            raise _without_frames(error) from None
         is_ed25519 = isinstance(private_key, Ed25519PrivateKey)
         values = {
             "name": parsed_name,
@@ -643,10 +621,13 @@ class ApiKey:
         Raises:
             InvalidKeyError: it cannot be read, or holds no key that can be used.
         """
+        path = os.fsdecode(path or "")
         try:
-            return cls(*_load_key_file(os.fsdecode(path or ""), name))
+            return cls(*_parse_key_file(_read_key_file(path), name))
         except InvalidKeyError as error:
-            raise _without_frames(error, "") from None
+            # What names no file may be a key in the wrong place: it is not shown.
+            is_path = os.path.exists(path) or re.fullmatch(r"[^\n]*\.\w{2,4}", path)
+            raise _without_frames(error, path if is_path else "the key file") from None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> ApiKey:
@@ -657,10 +638,15 @@ class ApiKey:
         Raises:
             InvalidKeyError: none is set, a pair is half set, or two differ.
         """
+        environ = os.environ if environ is None else environ
+        if environ.get("CDP_KEY_FILE"):
+            return cls.from_file(environ["CDP_KEY_FILE"])
+        variables: tuple[str, ...] = ()
         try:
-            return cls(*_load_environment(os.environ if environ is None else environ))
+            variables = _find_variables(environ)
+            return cls(*(environ[name] for name in variables))
         except InvalidKeyError as error:
-            raise _without_frames(error, "") from None
+            raise _without_frames(error, " and ".join(variables)) from None
 
     def rest_jwt(
         self,

@@ -764,6 +764,7 @@ def test_any_text_is_a_key_or_an_invalid_key_error(name, secret):
 # Key files
 
 EXTRA = {"publicKey": "MFkw", "scopes": ["view"], "keyType": "ecdsa", "enabled": True}
+NO_TEXT = "not the JSON or PEM of one key, up to 64 KiB of UTF-8 text"
 JSON_FILES = {
     "portal until 2025": {"name": NAME, "privateKey": SEC1},
     "portal today": {"id": NAME, "privateKey": PORTAL},
@@ -806,16 +807,13 @@ def test_key_file_with_the_secret_alone_takes_its_name_beside(secret, tmp_path):
     path = write_private(tmp_path / "key.pem", secret)
     assert cdp_jwt.ApiKey.from_file(path, NAME).name == NAME
     message = refused(lambda: cdp_jwt.ApiKey.from_file(path), secret)
-    assert message == (
-        f"{path}: not JSON, so the key's name is needed too: --key-name, or the argument"
-        " `name` of ApiKey.from_file"
-    )
+    assert message == f"{path}: not JSON, so give the key's name, too (--key-name)"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "empty; expected the JSON or PEM of one key"),
+        ("", NO_TEXT),
         ("{", f"damaged JSON{AGAIN}"),
         ('{"a":' * 12000, f"damaged JSON{AGAIN}"),
         ("{}", "0 names and 0 secrets; expected one of id, name, apiKeyName, accessKey and"
@@ -856,9 +854,10 @@ def test_key_file_is_read_up_to_64_kib(tmp_path):
     assert cdp_jwt.ApiKey.from_file(path).name == NAME
     write_private(path, text.ljust(65537))
     message = refused(lambda: cdp_jwt.ApiKey.from_file(path), SEC1)
-    assert message == f"{path}: over 64 KiB; expected the JSON or PEM of one key"
+    assert message == f"{path}: {NO_TEXT}"
     if os.path.exists("/dev/zero"):
-        assert "over 64 KiB" in refused(lambda: cdp_jwt.ApiKey.from_file("/dev/zero"))
+        message = refused(lambda: cdp_jwt.ApiKey.from_file("/dev/zero"))
+        assert message == f"/dev/zero: {NO_TEXT}"
 
 
 def test_key_file_that_cannot_be_read_says_why(tmp_path):
@@ -870,7 +869,7 @@ def test_key_file_that_cannot_be_read_says_why(tmp_path):
     binary = tmp_path / "key.der"
     binary.write_bytes(base64.b64decode(body(SEC1)))
     message = refused(lambda: cdp_jwt.ApiKey.from_file(binary, NAME), SEC1)
-    assert message == f"{binary}: not UTF-8 text; expected JSON or PEM"
+    assert message == f"{binary}: {NO_TEXT}"
 
 
 @pytest.mark.parametrize("secret", [SEC1, PORTAL, BARE_SEED, SEC1.replace("\n", r"\n")])
@@ -913,7 +912,7 @@ def test_key_comes_from_standard_input(stdin):
     stdin("no key at all")
     assert (
         refused(lambda: cdp_jwt.ApiKey.from_file("-", NAME))
-        == f"standard input: {NEITHER}"
+        == f"the key file: {NEITHER}"
     )
 
 
@@ -932,6 +931,11 @@ def test_allowed_ips_of_the_key_file_are_kept(tmp_path):
 ADVANCED = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": SEC1}
 CDP = {"CDP_API_KEY_ID": NAME, "CDP_API_KEY_SECRET": SEC1}
 CDP_NAME = {"CDP_API_KEY_NAME": NAME, "CDP_API_KEY_SECRET": SEC1}
+BOTH = "CDP_API_KEY_ID, CDP_API_KEY_SECRET, COINBASE_API_KEY, COINBASE_API_SECRET"
+SET = (
+    "set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and COINBASE_API_SECRET,"
+    " or CDP_API_KEY_ID and CDP_API_KEY_SECRET, or CDP_API_KEY_NAME and CDP_API_KEY_SECRET"
+)
 
 
 @pytest.mark.parametrize(
@@ -956,26 +960,19 @@ def test_key_comes_from_either_pair_of_variables(environ, monkeypatch):
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({}, "no API key; set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and"
-             " COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET"),
-        ({"COINBASE_API_KEY": NAME},
-         "COINBASE_API_KEY is set but COINBASE_API_SECRET is not; set both"),
-        ({"COINBASE_API_SECRET": SEC1},
-         "COINBASE_API_SECRET is set but COINBASE_API_KEY is not; set both"),
-        ({"CDP_API_KEY_NAME": NAME},
-         "CDP_API_KEY_NAME is set but CDP_API_KEY_SECRET is not; set both"),
-        ({"CDP_API_KEY_SECRET": SEC1},
-         "CDP_API_KEY_SECRET is set but CDP_API_KEY_ID or CDP_API_KEY_NAME is not; set both"),
-        ({**ADVANCED, "CDP_API_KEY_ID": NAME},
-         "CDP_API_KEY_ID is set but CDP_API_KEY_SECRET is not; set both"),
+        ({}, f"no API key; {SET}"),
+        ({"COINBASE_API_KEY": NAME}, f"COINBASE_API_KEY is set alone; {SET}"),
+        ({"COINBASE_API_SECRET": SEC1}, f"COINBASE_API_SECRET is set alone; {SET}"),
+        ({"CDP_API_KEY_NAME": NAME}, f"CDP_API_KEY_NAME is set alone; {SET}"),
+        ({"CDP_API_KEY_SECRET": SEC1}, f"CDP_API_KEY_SECRET is set alone; {SET}"),
+        ({**ADVANCED, "CDP_API_KEY_ID": NAME}, f"CDP_API_KEY_ID is set alone; {SET}"),
         ({**CDP, "CDP_API_KEY_NAME": UUID},
-         "CDP_API_KEY_ID and CDP_API_KEY_NAME differ; unset one"),
+         "CDP_API_KEY_ID, CDP_API_KEY_NAME, CDP_API_KEY_SECRET disagree; unset those of one"
+         " key"),
         ({**ADVANCED, **CDP, "CDP_API_KEY_SECRET": pem(OTHER_P256)},
-         "COINBASE_API_KEY and COINBASE_API_SECRET differ from CDP_API_KEY_ID and"
-         " CDP_API_KEY_SECRET; unset one pair"),
+         f"{BOTH} disagree; unset those of one key"),
         ({**ADVANCED, **CDP, "CDP_API_KEY_ID": UUID},
-         "COINBASE_API_KEY and COINBASE_API_SECRET differ from CDP_API_KEY_ID and"
-         " CDP_API_KEY_SECRET; unset one pair"),
+         f"{BOTH} disagree; unset those of one key"),
         ({**ADVANCED, "COINBASE_API_SECRET": public_pem(P256)},
          f"COINBASE_API_KEY and COINBASE_API_SECRET: {PUBLIC}"),
         ({"CDP_API_KEY_ID": SEC1, "CDP_API_KEY_SECRET": NAME},
@@ -3772,11 +3769,7 @@ def test_command_refuses_the_same_requests(run, with_key, arguments, message):
 def test_command_fails_without_a_key(run):
     result = run("GET", ACCOUNTS)
     assert (result.code, result.out) == (1, "")
-    assert result.err == (
-        "cdp_jwt: error: no API key; set CDP_KEY_FILE (or give --key-file), or"
-        " COINBASE_API_KEY and COINBASE_API_SECRET, or CDP_API_KEY_ID and"
-        " CDP_API_KEY_SECRET\n"
-    )
+    assert result.err == f"cdp_jwt: error: no API key; {SET}\n"
 
 
 def test_command_escapes_control_characters(run, tmp_path):
