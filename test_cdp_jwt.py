@@ -441,9 +441,7 @@ AGAIN = "; copy it again from the key file, or create a new key"
 GIVE_PATH = "; give it with --key-file, CDP_KEY_FILE or ApiKey.from_file"
 CREATE = "; create a CDP API key in the portal"
 PUBLIC = f"this is a public key{PASTE}"
-CUT_OFF = f"this is a PEM that is cut off{AGAIN}"
-NOT_BASE64 = f"this is a PEM whose inside is not base64{AGAIN}"
-NOT_WHOLE = f"this is a key that is damaged or in a rare form{AGAIN}"
+NOT_WHOLE = f"this is a key cut off, damaged or of a rare kind{AGAIN}"
 HALVES = f"this is a damaged Ed25519 key, or a Coinbase Exchange secret{AGAIN}"
 PLACEHOLDER = f"this is a placeholder{PASTE}"
 PATH = f"this is a path{GIVE_PATH}"
@@ -508,7 +506,7 @@ REFUSED = {
     "RSA, PKCS8": (pkcs8(rsa_key()), f"this is a RSA key{TAKES}"),
     "DSA": (
         vector("Traditional_OpenSSL_Serialization/dsa.2048.pem"),
-        f"this is a DSA key{TAKES}",
+        NOT_WHOLE,
     ),
     "P-384": (pem(on_curve(ec.SECP384R1())), f"this is a P-384 key{TAKES}"),
     "P-384, PKCS8": (pkcs8(on_curve(ec.SECP384R1())), f"this is a P-384 key{TAKES}"),
@@ -516,7 +514,7 @@ REFUSED = {
         body(pem(on_curve(ec.SECP384R1()))),
         f"this is a P-384 key{TAKES}",
     ),
-    "P-521": (pem(on_curve(ec.SECP521R1())), f"this is a P-521 key{TAKES}"),
+    "P-521": (pem(on_curve(ec.SECP521R1())), NOT_WHOLE),
     "secp256k1": (pem(on_curve(ec.SECP256K1())), f"this is a secp256k1 key{TAKES}"),
     "secp256k1, PKCS8": (
         pkcs8(on_curve(ec.SECP256K1())),
@@ -533,7 +531,7 @@ REFUSED = {
     "Ed448": (pkcs8(ed448.Ed448PrivateKey.generate()), f"this is a Ed448 key{TAKES}"),
     "explicit curve parameters": (
         vector("EC/secp256r1-explicit-seed.pem"),
-        f"this is a key with explicit curve parameters{TAKES}",
+        NOT_WHOLE,
     ),
     "the documentation's placeholder": (
         "-----BEGIN EC PRIVATE KEY-----\nYOUR PRIVATE KEY\n-----END EC PRIVATE KEY-----",
@@ -565,13 +563,13 @@ REFUSED = {
     ),
     "two keys": (SEC1 + pem(OTHER_P256), "this is several keys; leave the right one"),
     "the same key twice": (SEC1 + SEC1, "this is several keys; leave the right one"),
-    "cut off before the END line": (SEC1[:150], CUT_OFF),
-    "cut off after the BEGIN line": (SEC1.split("\n", 1)[1], CUT_OFF),
-    "a dash of the BEGIN line lost": (SEC1[1:], CUT_OFF),
-    "labels that differ": (SEC1.replace("END EC", "END"), NOT_BASE64),
+    "cut off before the END line": (SEC1[:150], NOT_WHOLE),
+    "cut off after the BEGIN line": (SEC1.split("\n", 1)[1], NOT_WHOLE),
+    "a dash of the BEGIN line lost": (SEC1[1:], NOT_WHOLE),
+    "labels that differ": (SEC1.replace("END EC", "END"), NOT_WHOLE),
     "a line lost": ("\n".join(SEC1.split("\n")[:2] + SEC1.split("\n")[3:]), NOT_WHOLE),
-    "a character lost": (SEC1[:80] + SEC1[81:], NOT_BASE64),
-    "a character no base64 has": (SEC1[:80] + "!" + SEC1[81:], NOT_BASE64),
+    "a character lost": (SEC1[:80] + SEC1[81:], NOT_WHOLE),
+    "a character no base64 has": (SEC1[:80] + "!" + SEC1[81:], NOT_WHOLE),
     "the secret part altered": (flipped(SEC1, 60), NOT_WHOLE),
     "the public part altered": (flipped(SEC1, 150), NOT_WHOLE),
     "the version altered": (flipped(SEC1, 36), NOT_WHOLE),
