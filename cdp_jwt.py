@@ -166,49 +166,45 @@ def _without_frames(error: InvalidKeyError, source: str = "") -> InvalidKeyError
 
 
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-FORMS: Final = {  # size: the octets before the 32 secret ones, and after them
+FORMS: Final = {  # size: its octets in hex, in groups the secret and the public part
     # ECDSA P-256, SEC1 (RFC 5915), and the same in PKCS8 (RFC 5208)
-    121: ("30770201010420", "a00a06082a8648ce3d030107a14403420004"),
-    138: (
-        "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420",
-        "a14403420004",
-    ),
-    48: ("302e020100300506032b657004220420", ""),  # Ed25519: PKCS8 (RFC 8410)
-    64: ("", ""),  # seed and public key, as the portal writes it
-    32: ("", ""),  # seed alone, which nothing can prove
+    121: "30770201010420(.{64})a00a06082a8648ce3d030107a14403420004(.{128})",
+    138: "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b020101"
+    "0420(.{64})a14403420004(.{128})",
+    48: "302e020100300506032b657004220420(.{64})()",  # Ed25519: PKCS8 (RFC 8410)
+    64: "(.{64})(.{64})",  # seed and public key, as the portal writes it
+    32: "(.{64})()",  # seed alone, which nothing can prove
 }
 
 
-def _whole_key(octets: bytes, sizes: Sequence[int]) -> PrivateKey | None:
-    """Return the key in `octets` if it is whole and one of these sizes.
+def _whole_key(octets: bytes) -> PrivateKey | None:
+    """Return the key that `octets`, in one of the FORMS, hold, if it is whole.
 
     It is whole when its fixed octets are in place, and its public part is that of the
     key derived from its secret part. Nothing is parsed: `cryptography` itself loads
     damaged keys (up to 44) and other curves, and not the same ones in each version.
     """
-    if len(octets) not in sizes:
+    found = re.fullmatch(FORMS[len(octets)], octets.hex())
+    if not found:
         return None
-    before, after = (bytes.fromhex(fixed) for fixed in FORMS[len(octets)])
-    secret = octets[len(before) : len(before) + 32]
-    public = octets[len(before + secret + after) :]
-    if octets != before + secret + after + public:
-        return None
-    if len(public) != 64:
-        return _ed25519_key(secret, public)
-    scalar = int.from_bytes(secret, "big")
+    secret, public = found.groups()
+    if len(public) != 128:
+        return _ed25519_key(bytes.fromhex(secret), bytes.fromhex(public))
+    scalar = int(secret, 16)
     if not 0 < scalar < P256_ORDER:  # up to 42, some of these would pass
         return None
     key = ec.derive_private_key(scalar, ec.SECP256R1())
     point = key.public_key().public_numbers()
-    derived = point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
-    return key if derived == public else None
+    return key if f"{point.x:064x}{point.y:064x}" == public else None
 
 
 def _ed25519_key(seed: bytes, public: bytes) -> PrivateKey | None:
-    key = Ed25519PrivateKey.from_private_bytes(seed)
     try:
+        key = Ed25519PrivateKey.from_private_bytes(seed)
         if public:
             Ed25519PublicKey.from_public_bytes(public).verify(key.sign(b""), b"")
+    except UnsupportedAlgorithm:
+        raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
     except (InvalidSignature, ValueError):
         return None
     return key
@@ -216,11 +212,11 @@ def _ed25519_key(seed: bytes, public: bytes) -> PrivateKey | None:
 
 def _strict_base64(text: str) -> bytes:
     """Decode base64 (RFC 4648, section 4); b"" if one character is out of place."""
-    try:
+    with contextlib.suppress(ValueError):
         octets = base64.b64decode(text)
-    except ValueError:
-        return b""
-    return octets if base64.b64encode(octets).decode() == text else b""
+        if base64.b64encode(octets).decode() == text:
+            return octets
+    return b""
 
 
 MENDS: Final = (  # what editors, shells and .env files do to a pasted value
@@ -230,9 +226,8 @@ MENDS: Final = (  # what editors, shells and .env files do to a pasted value
 )
 
 
-def _mended(value: object, what: str) -> tuple[str, list[str]]:
-    """Return the text of a key's name or secret, and what was mended in it."""
-    repairs = []
+def _mended(value: object, what: str, repairs: list[str]) -> str:
+    """Return the text of a key's name or secret; add what was mended to `repairs`."""
     text = value.strip() if isinstance(value, str) else ""
     for pattern, cure, repair in MENDS:
         before, text = text, re.sub(pattern, cure, text).strip()
@@ -241,7 +236,7 @@ def _mended(value: object, what: str) -> tuple[str, list[str]]:
     if not text:
         found = "empty" if isinstance(value, str) else type(value).__name__
         raise InvalidKeyError(f"the key's {what} is {found}, not text; is it set?")
-    return text, repairs
+    return text
 
 
 PEM: Final = r"-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END \1-----"  # RFC 7468
@@ -249,20 +244,16 @@ PEM: Final = r"-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END \1-----"  # RFC 7468
 
 def _unwrap_pem(text: str, repairs: list[str]) -> bytes:
     """Return what the block of the only key holds, b"" if there is no such block."""
-    blocks = [] if text.startswith("{") else list(re.finditer(PEM, text))
-    keys = [block for block in blocks if block[1] != "EC PARAMETERS"]
-    if len(keys) != 1:
+    keys = [block for block in re.finditer(PEM, text) if block[1] != "EC PARAMETERS"]
+    if len(keys) != 1 or text.startswith("{"):
         return b""
     body = "".join(keys[0][2].split())
     octets = _strict_base64(body)
     label = "EC PRIVATE KEY" if len(octets) == 121 else "PRIVATE KEY"
-    lines = "\n".join(body[i : i + 64] for i in range(0, len(body), 64))
-    if keys[0][0] != f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----":
-        repairs.append("secret: line breaks, spaces or label of the PEM put right")
-    if len(blocks) > 1:
-        repairs.append("secret: EC PARAMETERS left out")
-    if re.sub(PEM, "", text).strip():
-        repairs.append("secret: text around the PEM left out")
+    lines = re.findall(".{1,64}", body)
+    tidy = [f"-----BEGIN {label}-----", *lines, f"-----END {label}-----"]
+    if text.split("\n") != tidy:
+        repairs.append("secret: the PEM's line breaks, label or surroundings put right")
     return octets
 
 
@@ -297,9 +288,9 @@ MISTAKES: Final = (
 )
 
 
-def _parse_secret(value: object) -> tuple[PrivateKey, list[str]]:
-    """Return the private key in one of the texts that `ApiKey` lists, and repairs."""
-    secret, repairs = _mended(value, "secret")
+def _parse_secret(value: object, repairs: list[str]) -> PrivateKey:
+    """Return the private key in one of the texts that `ApiKey` lists."""
+    secret = _mended(value, "secret", repairs)
     if "-----" in secret:
         octets, sizes = _unwrap_pem(secret, repairs), (121, 138, 48)
     else:
@@ -311,23 +302,20 @@ def _parse_secret(value: object) -> tuple[PrivateKey, list[str]]:
             repairs.append("secret: BEGIN and END lines added")
         if len(octets) == 32:
             repairs.append("secret: a bare seed, taken as it is: nothing can prove it")
-    try:
-        key = _whole_key(octets, sizes)
-    except UnsupportedAlgorithm:
-        raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
+    key = _whole_key(octets) if len(octets) in sizes else None
     if key is None:
         evidence = f"{secret}\n{octets.hex()}\n{len(octets)} octets"
         raise InvalidKeyError(f"this is {_first_match(MISTAKES, evidence)}")
-    return key, repairs
+    return key
 
 
-def _parse_name(value: object) -> tuple[str, list[str]]:
-    name, repairs = _mended(value, "name")
+def _parse_name(value: object, repairs: list[str]) -> str:
+    name = _mended(value, "name", repairs)
     if re.search(r"-----|\A[A-Za-z0-9+/=\s]{40,}\Z", name):
         raise InvalidKeyError("the name looks like a key: name and secret are swapped")
     if re.search(r"(?i)[{<]|\byour[ _-]|.{300}", name) or not name.isprintable():
         raise InvalidKeyError(f"the key's name is a placeholder or damaged; {AGAIN}")
-    return name, repairs
+    return name
 
 
 NAME_FIELDS: Final = ("id", "name", "apiKeyName", "accessKey")
@@ -409,8 +397,8 @@ def _find_variables(environ: Mapping[str, str]) -> tuple[str, str]:
         raise InvalidKeyError(
             f"{found}; set CDP_KEY_FILE (or give --key-file), or {expected}"
         )
-    values = {tuple(_mended(environ[name], name)[0] for name in pair) for pair in pairs}
-    if len(values) > 1:
+    texts = {name: _mended(environ[name], name, []) for name in given}
+    if len({(texts[name], texts[secret]) for name, secret in pairs}) > 1:
         names = ", ".join(sorted(given))
         raise InvalidKeyError(f"{names} disagree; unset those of one key")
     return pairs[0]
@@ -566,11 +554,6 @@ class ApiKey:
     """
 
     __slots__ = ("_private_key", "algorithm", "allowed_ips", "name", "repairs")
-    name: str
-    algorithm: str
-    repairs: tuple[str, ...]
-    allowed_ips: tuple[str, ...]
-    _private_key: PrivateKey
 
     def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
         """Parse a key's name and its secret, which may be
@@ -583,21 +566,16 @@ class ApiKey:
         Raises:
             InvalidKeyError: it is another kind of key, damaged, or no key at all.
         """
+        repairs: list[str] = []
         try:
-            parsed_name, repairs = _parse_name(name)
-            private_key, secret_repairs = _parse_secret(secret)
+            self.name = _parse_name(name, repairs)
+            self._private_key = _parse_secret(secret, repairs)
         except InvalidKeyError as error:
             raise _without_frames(error) from None
-        is_ed25519 = isinstance(private_key, Ed25519PrivateKey)
-        values = {
-            "name": parsed_name,
-            "algorithm": "EdDSA" if is_ed25519 else "ES256",
-            "repairs": (*repairs, *secret_repairs),
-            "allowed_ips": tuple(map(str, allowed_ips)),
-            "_private_key": private_key,
-        }
-        for attribute, value in values.items():
-            object.__setattr__(self, attribute, value)
+        is_ed25519 = isinstance(self._private_key, Ed25519PrivateKey)
+        self.algorithm = "EdDSA" if is_ed25519 else "ES256"
+        self.repairs = tuple(repairs)
+        self.allowed_ips = tuple(map(str, allowed_ips))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], name: str | None = None) -> ApiKey:
@@ -691,10 +669,13 @@ class ApiKey:
         name, algorithm = getattr(self, "name", None), getattr(self, "algorithm", None)
         return f"ApiKey(name={name!r}, algorithm={algorithm!r})"
 
-    def __setattr__(self, *_: object) -> NoReturn:
+    def __delattr__(self, attribute: str) -> NoReturn:
         raise AttributeError("an ApiKey cannot be changed; make a new one")
 
-    __delattr__ = __setattr__
+    def __setattr__(self, attribute: str, value: object) -> None:
+        if hasattr(self, attribute):  # each is set once, by __init__
+            delattr(self, attribute)
+        object.__setattr__(self, attribute, value)
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         raise TypeError("an ApiKey is not pickled: its private key stays here")

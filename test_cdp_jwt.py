@@ -354,15 +354,13 @@ def test_warnings_go_to_the_modules_logger(tmp_path, caplog):
 
 # ----------------------------------------------------------------------- 3. keys
 
-LINES = "secret: line breaks, spaces or label of the PEM put right"
+LINES = "secret: the PEM's line breaks, label or surroundings put right"
 ESCAPED = r"secret: escaped line breaks (\n) made real"
 QUOTED = "secret: quotes removed"
 INVISIBLE = "secret: invisible characters removed"
 SPACES = "secret: white space removed"
 SEED = "secret: a bare seed, taken as it is: nothing can prove it"
 ADDED = "secret: BEGIN and END lines added"
-PARAMETERS = "secret: EC PARAMETERS left out"
-AROUND = "secret: text around the PEM left out"
 
 PKCS8 = pkcs8(P256)
 ED_PEM = pkcs8(ED25519)
@@ -401,13 +399,13 @@ ACCEPTED = {
     "byte order mark": (f"\ufeff{SEC1}", P256, [INVISIBLE]),
     "zero-width space": (SEC1.replace("\n", "\u200b\n"), P256, [INVISIBLE]),
     "no-break spaces": (SEC1.replace("\n", "\n\u00a0"), P256, [LINES]),
-    "EC PARAMETERS in front": (EC_PARAMETERS + SEC1, P256, [PARAMETERS]),
+    "EC PARAMETERS in front": (EC_PARAMETERS + SEC1, P256, [LINES]),
     "EC PARAMETERS, all in one line": (
         (EC_PARAMETERS + SEC1).replace("\n", " "),
         P256,
-        [LINES, PARAMETERS],
+        [LINES],
     ),
-    "PKCS12 attributes in front": (f"Bag Attributes: <None>\n{PKCS8}", P256, [AROUND]),
+    "PKCS12 attributes in front": (f"Bag Attributes: <None>\n{PKCS8}", P256, [LINES]),
     "label of the other form": (SEC1.replace("EC PRIVATE", "PRIVATE"), P256, [LINES]),
     "Ed25519 as the portal writes it": (PORTAL, ED25519, []),
     "Ed25519 with a line break at its end": (f"{PORTAL}\n", ED25519, []),
@@ -1528,7 +1526,7 @@ def test_key_cannot_be_changed(key):
         lambda: setattr(key, "new", 1),
         lambda: delattr(key, "name"),
     ):
-        with pytest.raises(AttributeError, match="cannot be changed"):
+        with pytest.raises(AttributeError, match=r"cannot be changed|no attribute"):
             attempt()
     assert key.name == NAME
 
@@ -1678,7 +1676,7 @@ def test_drop_in_remembers_parsed_keys_by_hash_and_not_many(monkeypatch):
     parsed = []
     original = cdp_jwt._parse_secret
     monkeypatch.setattr(
-        cdp_jwt, "_parse_secret", lambda s: parsed.append(1) or original(s)
+        cdp_jwt, "_parse_secret", lambda *given: parsed.append(1) or original(*given)
     )
     monkeypatch.setattr(cdp_jwt, "_remembered", {})
     for _ in range(3):
