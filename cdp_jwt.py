@@ -462,8 +462,6 @@ def _checked_text(value: object, what: str, refused: str) -> str:
 
 def _checked_host(host: str) -> str:
     """Return `name` or `name:port` as Coinbase reads it: lower case, without :443."""
-    if host == DEFAULT_HOST:
-        return host
     host = _checked_text(host, "host", r"[^A-Za-z0-9.:-]").lower()
     found = re.fullmatch(HOST, host)
     if not found or len(found[1]) > 253 or int(found[2] or 443) > 65535:
@@ -473,13 +471,11 @@ def _checked_host(host: str) -> str:
 
 def _checked_path(path: str) -> str:
     """Return a path, with or without a query, that reaches the server as it stands."""
-    if not isinstance(path, str) or not PATH.fullmatch(path):
+    if not PATH.fullmatch(path):
         _checked_text(path, "path", r"[^!-~]|[#\\]")
         raise InvalidRequestError("the path does not begin with exactly one /")
-    if "/." in path or "/%2" in path:
-        segments = re.sub("(?i)%2e", ".", path.partition("?")[0]).split("/")
-        if "." in segments or ".." in segments:
-            raise InvalidRequestError("the path has a segment . or ..; resolve it")
+    if re.match(r"(?i)[^?]*/(\.|%2e){1,2}([/?]|\Z)", path):
+        raise InvalidRequestError("the path has a segment . or ..; resolve it")
     return path
 
 
@@ -487,27 +483,21 @@ def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, s
     """Return method, host and path with query, each exactly as it will be sent."""
     try:
         return _parse_request(method, url_or_path, host)
-    except TypeError:  # what cannot be hashed is no text
+    except (AttributeError, TypeError):  # from what is no text
         raise InvalidRequestError("method, path or host is not text") from None
 
 
 @lru_cache(maxsize=256)  # requests recur, and this takes a fifth of a signature's time
 def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
-    upper = method.upper() if isinstance(method, str) else ""
-    if upper not in METHODS:
-        shown = f" {upper}" if re.fullmatch("[A-Z]{1,9}", upper) else ""
+    if method.upper() not in METHODS:
         expected = ", ".join(METHODS)
-        raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
-    path = url_or_path
-    if isinstance(path, str) and re.match("[A-Za-z]+://", path):
-        scheme, _, rest = path.partition("://")
-        if scheme.lower() != "https":
+        raise InvalidRequestError(f"unknown method; expected one of {expected}")
+    url, path = re.match("([A-Za-z]+)://([^/?#]*)", url_or_path), url_or_path
+    if url:
+        if url[1].lower() != "https":
             raise InvalidRequestError("not an https URL; others could read the token")
-        host = re.split("[/?#]", rest, maxsplit=1)[0]
-        path = rest[len(host) :]
-        if "@" in host:
-            raise InvalidRequestError("the URL has a user before its host; remove it")
-    return upper, _checked_host(host), _checked_path(path)
+        host, path = url[2], path[url.end() :]
+    return method.upper(), _checked_host(host), _checked_path(path)
 
 
 def _uri(method: str, host: str, path: str) -> str:
@@ -524,17 +514,14 @@ def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
 
 
 def _epoch_seconds(not_before: int | datetime, now: int) -> int:
-    seconds = not_before
-    if isinstance(seconds, bool) or not isinstance(seconds, int):
-        from datetime import datetime
+    from datetime import datetime
 
-        if not isinstance(seconds, datetime) or seconds.utcoffset() is None:
-            raise InvalidRequestError(
-                "not_before is neither an int (epoch seconds) nor a time with an offset"
-            )
+    seconds = not_before
+    if isinstance(seconds, datetime) and seconds.utcoffset() is not None:
         seconds = int(seconds.timestamp())
-    if seconds > 10**11:  # the year 5138
-        raise InvalidRequestError("not_before is in milliseconds; expected seconds")
+    if not isinstance(seconds, int) or seconds > 10**11:  # the year 5138
+        expected = "epoch seconds (int) nor a datetime with an offset"
+        raise InvalidRequestError(f"not_before is neither {expected}")
     if seconds + LIFETIME <= now:
         raise InvalidRequestError("not_before: such a token would have expired already")
     return seconds
