@@ -705,13 +705,17 @@ def ws_message(
 _remembered: dict[bytes, ApiKey] = {}
 
 
-def _fingerprint(name: object, secret: object) -> bytes:
+def _remembered_key(name: str, secret: str) -> ApiKey:
     import hashlib  # not above: the command does without it
 
-    mark = hashlib.sha256(ascii((name, secret)).encode()).digest()
-    if len(_remembered) >= 8 and mark not in _remembered:
-        _remembered.clear()
-    return mark
+    try:
+        mark = hashlib.sha256(ascii((name, secret)).encode()).digest()
+        if mark not in _remembered and len(_remembered) >= 8:
+            _remembered.clear()
+        key = _remembered[mark] = _remembered.get(mark) or ApiKey(name, secret)
+        return key
+    finally:
+        del name, secret  # this frame is in the traceback of a refusal
 
 
 def build_ws_jwt(key_var: str, secret_var: str) -> str:
@@ -719,9 +723,7 @@ def build_ws_jwt(key_var: str, secret_var: str) -> str:
 
     `key_var` is the key's name, `secret_var` its secret, in any form that ApiKey takes.
     """
-    mark = _fingerprint(key_var, secret_var)
-    key = _remembered[mark] = _remembered.get(mark) or ApiKey(key_var, secret_var)
-    return key._issue(None, None)
+    return _remembered_key(key_var, secret_var).ws_jwt()
 
 
 def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
@@ -732,13 +734,10 @@ def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
     """
     method, _, rest = _checked_text(uri, "uri", r"\n").partition(" ")
     rest = re.sub(r"\A[A-Za-z]+://", "", rest)
-    url = f"https://{DEFAULT_HOST if rest.startswith('/') else ''}{rest}"
-    right = format_jwt_uri(method, url)
+    right = format_jwt_uri(method, rest if rest[:1] == "/" else f"https://{rest}")
     if uri != right:
         raise InvalidRequestError(f"this uri would earn a 401; use {right!r}")
-    mark = _fingerprint(key_var, secret_var)
-    key = _remembered[mark] = _remembered.get(mark) or ApiKey(key_var, secret_var)
-    return key._issue(uri, None)
+    return _remembered_key(key_var, secret_var)._issue(uri, None)
 
 
 # ---------------------------------------------------------- 6. reasons: JWT -> problems
