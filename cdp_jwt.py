@@ -239,22 +239,17 @@ def _mended(value: object, what: str, repairs: list[str]) -> str:
     return text
 
 
-PEM: Final = r"-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END \1-----"  # RFC 7468
+# RFC 7468; OpenSSL writes EC PARAMETERS in front of a key.
+PEM: Final = r"-----BEGIN (?!EC PARAM)([A-Z0-9 ]+)-----([^-]*)-----END \1-----"
 
 
-def _unwrap_pem(text: str, repairs: list[str]) -> bytes:
-    """Return what the block of the only key holds, b"" if there is no such block."""
-    keys = [block for block in re.finditer(PEM, text) if block[1] != "EC PARAMETERS"]
-    if len(keys) != 1 or text.startswith("{"):
-        return b""
-    body = "".join(keys[0][2].split())
-    octets = _strict_base64(body)
-    label = "EC PRIVATE KEY" if len(octets) == 121 else "PRIVATE KEY"
+def _tidy(body: str, size: int) -> str:
+    """Return the base64 of so many octets in the form in which a key is handed out."""
+    if size in (64, 32):
+        return body
+    label = "EC PRIVATE KEY" if size == 121 else "PRIVATE KEY"
     lines = re.findall(".{1,64}", body)
-    tidy = [f"-----BEGIN {label}-----", *lines, f"-----END {label}-----"]
-    if text.split("\n") != tidy:
-        repairs.append("secret: the PEM's line breaks, label or surroundings put right")
-    return octets
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----"])
 
 
 # What people paste instead of a secret: a pattern, what it is, what to do. The pattern
@@ -291,17 +286,16 @@ MISTAKES: Final = (
 def _parse_secret(value: object, repairs: list[str]) -> PrivateKey:
     """Return the private key in one of the texts that `ApiKey` lists."""
     secret = _mended(value, "secret", repairs)
-    if "-----" in secret:
-        octets, sizes = _unwrap_pem(secret, repairs), (121, 138, 48)
-    else:
-        # A bare 138 is what a CDP wallet secret looks like.
-        octets, sizes = _strict_base64("".join(secret.split())), (121, 64, 32)
-        if len(secret.split()) > 1:
-            repairs.append("secret: white space removed")
-        if len(octets) == 121:
-            repairs.append("secret: BEGIN and END lines added")
-        if len(octets) == 32:
-            repairs.append("secret: a bare seed, taken as it is: nothing can prove it")
+    blocks = re.findall(PEM, secret)
+    is_pem = len(blocks) == 1 and not secret.startswith("{")
+    body = "".join((blocks[0][1] if is_pem else secret).split())
+    octets = _strict_base64(body)
+    # A bare 138 is what a CDP wallet secret looks like.
+    sizes = (121, 138, 48) if is_pem else (121, 64, 32)
+    if secret != _tidy(body, len(octets)):
+        repairs.append("secret: line breaks, spaces, BEGIN and END lines put right")
+    if len(octets) == 32:
+        repairs.append("secret: a bare seed, taken as it is: nothing can prove it")
     key = _whole_key(octets) if len(octets) in sizes else None
     if key is None:
         evidence = f"{secret}\n{octets.hex()}\n{len(octets)} octets"
@@ -335,13 +329,11 @@ def _read(path: str, limit: int = -1) -> bytes:
 
 def _read_key_file(path: str) -> str:
     try:
-        content = _read(path, MAX_KEY_FILE + 1)
-        if path != "-" and os.name == "posix":
-            file = os.path.expanduser(path)
-            read_only = os.statvfs(file).f_flag & os.ST_RDONLY
-            mode = 0 if read_only else os.stat(file).st_mode
+        content, file = _read(path, MAX_KEY_FILE + 1), os.path.expanduser(path)
+        if os.name == "posix" and os.path.isfile(file):
+            mode, flags = os.stat(file).st_mode, os.statvfs(file).f_flag
             warning = f"{path}: group or others can read this key; chmod 600 it"
-            if stat.S_ISREG(mode) and mode & 0o044:
+            if mode & 0o044 and not flags & os.ST_RDONLY:
                 _tell("warning", warning)
         if 0 < len(content) <= MAX_KEY_FILE:
             return content.decode("utf-8-sig")
