@@ -50,11 +50,7 @@ try:
     if [int(part) for part in cryptography.__version__.split(".")[:2]] < [3, 4]:
         raise ImportError(f"found {cryptography.__version__}")
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
     from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -82,7 +78,7 @@ if TYPE_CHECKING:
         url: object
         headers: dict[str, str]
 
-    PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
+    PrivateKey = Union[ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey]
 
 __version__ = "0.1.0"
 __all__ = (
@@ -187,27 +183,24 @@ def _whole_key(octets: bytes) -> PrivateKey | None:
     found = re.fullmatch(FORMS[len(octets)], octets.hex())
     if not found:
         return None
-    secret, public = found.groups()
-    if len(public) != 128:
-        return _ed25519_key(bytes.fromhex(secret), bytes.fromhex(public))
-    scalar = int(secret, 16)
-    if not 0 < scalar < P256_ORDER:  # up to 42, some of these would pass
-        return None
-    key = ec.derive_private_key(scalar, ec.SECP256R1())
-    point = key.public_key().public_numbers()
-    return key if f"{point.x:064x}{point.y:064x}" == public else None
-
-
-def _ed25519_key(seed: bytes, public: bytes) -> PrivateKey | None:
+    secret, public = (bytes.fromhex(part) for part in found.groups())
+    if len(public) == 64:
+        scalar = int.from_bytes(secret, "big")
+        if not 0 < scalar < P256_ORDER:  # up to 42, some of these would pass
+            return None
+        p256_key = ec.derive_private_key(scalar, ec.SECP256R1())
+        point = p256_key.public_key().public_numbers()
+        return p256_key if f"{point.x:064x}{point.y:064x}" == public.hex() else None
     try:
-        key = Ed25519PrivateKey.from_private_bytes(seed)
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(secret)
         if public:
-            Ed25519PublicKey.from_public_bytes(public).verify(key.sign(b""), b"")
+            public_key = ed25519.Ed25519PublicKey.from_public_bytes(public)
+            public_key.verify(key.sign(b""), b"")
+        return key
     except UnsupportedAlgorithm:
         raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
     except (InvalidSignature, ValueError):
         return None
-    return key
 
 
 def _strict_base64(text: str) -> bytes:
@@ -398,7 +391,6 @@ def _find_variables(environ: Mapping[str, str]) -> tuple[str, str]:
 
 # ---------------------------------------------------------- 4. signing: octets -> JWS
 
-
 URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
@@ -418,7 +410,7 @@ def _raw_signature(der: bytes) -> bytes:
 
 
 def _sign(private_key: PrivateKey, message: bytes) -> bytes:
-    if isinstance(private_key, Ed25519PrivateKey):
+    if isinstance(private_key, ed25519.Ed25519PrivateKey):
         return private_key.sign(message)  # RFC 8037, section 3.1
     return _raw_signature(private_key.sign(message, ECDSA_SHA256))
 
@@ -461,16 +453,6 @@ def _checked_host(host: str) -> str:
     return found[1] if found[2] == "443" else host
 
 
-def _checked_path(path: str) -> str:
-    """Return a path, with or without a query, that reaches the server as it stands."""
-    if not PATH.fullmatch(path):
-        _checked_text(path, "path", r"[^!-~]|[#\\]")
-        raise InvalidRequestError("the path does not begin with exactly one /")
-    if re.match(r"(?i)[^?]*/(\.|%2e){1,2}([/?]|\Z)", path):
-        raise InvalidRequestError("the path has a segment . or ..; resolve it")
-    return path
-
-
 def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
     """Return method, host and path with query, each exactly as it will be sent."""
     try:
@@ -489,7 +471,13 @@ def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, 
         if url[1].lower() != "https":
             raise InvalidRequestError("not an https URL; others could read the token")
         host, path = url[2], path[url.end() :]
-    return method.upper(), _checked_host(host), _checked_path(path)
+    host = _checked_host(host)
+    if not PATH.fullmatch(path):
+        _checked_text(path, "path", r"[^!-~]|[#\\]")
+        raise InvalidRequestError("the path does not begin with exactly one /")
+    if re.match(r"(?i)[^?]*/(\.|%2e){1,2}([/?]|\Z)", path):
+        raise InvalidRequestError("the path has a segment . or ..; resolve it")
+    return method.upper(), host, path
 
 
 def _uri(method: str, host: str, path: str) -> str:
@@ -499,8 +487,7 @@ def _uri(method: str, host: str, path: str) -> str:
 def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
     """Return the `uri` claim: "GET api.coinbase.com/api/v3/brokerage/accounts".
 
-    It holds neither the scheme nor the query. Arguments and errors as in
-    `ApiKey.rest_jwt`; with the same name in Coinbase's SDK.
+    Arguments and errors are those of `ApiKey.rest_jwt`; a query is left out.
     """
     return _uri(*_request_line(method, path, host))
 
@@ -512,8 +499,7 @@ def _epoch_seconds(not_before: int | datetime, now: int) -> int:
     if isinstance(seconds, datetime) and seconds.utcoffset() is not None:
         seconds = int(seconds.timestamp())
     if not isinstance(seconds, int) or seconds > 10**11:  # the year 5138
-        expected = "epoch seconds (int) nor a datetime with an offset"
-        raise InvalidRequestError(f"not_before is neither {expected}")
+        raise InvalidRequestError("not_before is no int of seconds or aware datetime")
     if seconds + LIFETIME <= now:
         raise InvalidRequestError("not_before: such a token would have expired already")
     return seconds
@@ -525,25 +511,19 @@ _json_text = lru_cache(maxsize=256)(json.dumps)  # names and uris recur
 class ApiKey:
     """A CDP API key, parsed and proven. It cannot be changed and is never pickled.
 
-    Attributes:
-        name: the key's name, `organizations/.../apiKeys/...` or a UUID.
-        algorithm: "ES256" (ECDSA P-256, RFC 7518) or "EdDSA" (Ed25519, RFC 8037).
-        repairs: what was mended in the texts of name and secret; () if nothing was.
-        allowed_ips: the key file's IP allow-list, kept to explain refusals.
+    `algorithm` is "ES256" (ECDSA P-256, RFC 7518) or "EdDSA" (Ed25519, RFC 8037);
+    `repairs` says what was mended in the texts of name and secret; `allowed_ips`, the
+    key file's IP allow-list, is kept to explain refusals.
     """
 
     __slots__ = ("_private_key", "algorithm", "allowed_ips", "name", "repairs")
 
     def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
-        """Parse a key's name and its secret, which may be
+        """Parse a key's name and secret; InvalidKeyError says why they are none.
 
-        - PEM, "EC PRIVATE KEY" (SEC1) or "PRIVATE KEY" (PKCS8), P-256 or Ed25519, with
-          line breaks that are real, escaped or lost;
-        - base64 of 64 bytes (Ed25519 seed and public key) or of 32 (the seed alone);
-        - base64 of 121 bytes (SEC1 without its PEM lines).
-
-        Raises:
-            InvalidKeyError: it is another kind of key, damaged, or no key at all.
+        The secret is PEM, "EC PRIVATE KEY" (SEC1) or "PRIVATE KEY" (PKCS8), with line
+        breaks that are real, escaped or lost; or base64 of 64 bytes (Ed25519 seed and
+        public key), of 32 (the seed alone) or of 121 (SEC1 without its PEM lines).
         """
         repairs: list[str] = []
         try:
@@ -551,7 +531,7 @@ class ApiKey:
             self._private_key = _parse_secret(secret, repairs)
         except InvalidKeyError as error:
             raise _without_frames(error) from None
-        is_ed25519 = isinstance(self._private_key, Ed25519PrivateKey)
+        is_ed25519 = isinstance(self._private_key, ed25519.Ed25519PrivateKey)
         self.algorithm = "EdDSA" if is_ed25519 else "ES256"
         self.repairs = tuple(repairs)
         self.allowed_ips = tuple(map(str, allowed_ips))
@@ -560,10 +540,8 @@ class ApiKey:
     def from_file(cls, path: str | os.PathLike[str], name: str | None = None) -> ApiKey:
         """Read a key file: JSON, or a secret by itself whose `name` is given.
 
-        `-` is standard input. A file that group or others can read gets a warning.
-
-        Raises:
-            InvalidKeyError: it cannot be read, or holds no key that can be used.
+        `-` is standard input. A file that group or others can read gets a warning, one
+        that cannot be read, or holds no key that can be used, an InvalidKeyError.
         """
         path = os.fsdecode(path or "")
         try:
@@ -575,12 +553,10 @@ class ApiKey:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> ApiKey:
-        """Read the key that `environ` (os.environ) names: CDP_KEY_FILE, else
-        COINBASE_API_KEY and COINBASE_API_SECRET, or CDP_API_KEY_ID (or
-        CDP_API_KEY_NAME) and CDP_API_KEY_SECRET.
+        """Read the key of `environ` (os.environ): CDP_KEY_FILE, else COINBASE_API_KEY
+        and _SECRET, or CDP_API_KEY_ID (or _NAME) and CDP_API_KEY_SECRET.
 
-        Raises:
-            InvalidKeyError: none is set, a pair is half set, or two differ.
+        Raises InvalidKeyError if none is set, a pair is half set, or two differ.
         """
         environ = os.environ if environ is None else environ
         if environ.get("CDP_KEY_FILE"):
@@ -602,15 +578,11 @@ class ApiKey:
     ) -> str:
         """Return a token for one REST request, valid for two minutes.
 
-        Args:
-            method: GET, POST, PUT, DELETE, PATCH or HEAD, in any case.
-            url_or_path: a path, with or without query, or an https URL (its host).
-            host: `name` or `name:port`.
-            not_before: when the two minutes begin, in epoch seconds or as an aware
-                datetime, for a token made in advance; by default 5 s ago.
-
-        Raises:
-            InvalidRequestError: the message says what is wrong with an argument.
+        `method` is GET, POST, PUT, DELETE, PATCH or HEAD, in any case; `url_or_path` a
+        path, with or without query, or an https URL with a host of its own; `host`
+        `name` or `name:port`. The two minutes begin at `not_before`, in epoch seconds
+        or as an aware datetime, by default 5 s ago.
+        InvalidRequestError says what is wrong with an argument.
         """
         return self._issue(format_jwt_uri(method, url_or_path, host), not_before)
 
@@ -636,8 +608,7 @@ class ApiKey:
     def __call__(self, request: HookRequest) -> HookRequest:
         """Sign one request of requests or httpx: `requests.get(url, auth=key)`.
 
-        Raises:
-            InvalidRequestError: the URL is not https:, or not one that can be signed.
+        Raises InvalidRequestError if the URL is not https:, or cannot be signed.
         """
         url = str(request.url).partition("#")[0]
         token = self.rest_jwt(request.method or "", url)
@@ -667,17 +638,11 @@ def ws_message(
     key: ApiKey | None = None,
     type: str = "subscribe",
 ) -> str:
-    """Return a WebSocket message as JSON text, with a token of its own.
+    """Return a WebSocket message as JSON text, with a token if there is a `key`.
 
-    Args:
-        channel: one channel; "user" and "futures_balance_summary" need a key, others
-            take one for higher limits.
-        product_ids: such as ["BTC-USD"].
-        key: the key that signs the token, if there is to be one.
-        type: "subscribe" or "unsubscribe".
-
-    Raises:
-        InvalidRequestError: the message says what is wrong with an argument.
+    The channels "user" and "futures_balance_summary" need one, others take one for
+    higher limits. `product_ids` are such as ["BTC-USD"]; `type` is "subscribe" or
+    "unsubscribe". InvalidRequestError says what is wrong with an argument.
     """
     if type not in ("subscribe", "unsubscribe"):
         raise InvalidRequestError("type is neither 'subscribe' nor 'unsubscribe'")
@@ -711,18 +676,14 @@ def _remembered_key(name: str, secret: str) -> ApiKey:
 
 
 def build_ws_jwt(key_var: str, secret_var: str) -> str:
-    """Return a token for one WebSocket message, as the SDK's function does.
-
-    `key_var` is the key's name, `secret_var` its secret, in any form that ApiKey takes.
-    """
+    """Return a token for one WebSocket message; arguments and errors as in `ApiKey`."""
     return _remembered_key(key_var, secret_var).ws_jwt()
 
 
 def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
-    """Return a token for one REST request; `uri` as `format_jwt_uri` makes it.
+    """Return a token for one REST request; `uri` is what `format_jwt_uri` returns.
 
-    Raises:
-        InvalidKeyError, InvalidRequestError: the message says what to change.
+    InvalidRequestError shows the right uri; InvalidKeyError is as in `ApiKey`.
     """
     method, _, rest = _checked_text(uri, "uri", r"\n").partition(" ")
     rest = re.sub(r"\A[A-Za-z]+://", "", rest)
