@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from email.message import Message
-    from http.client import HTTPResponse
+    from http.client import HTTPResponse, HTTPSConnection
     from typing import Protocol
     from urllib.request import Request
 
@@ -899,73 +899,42 @@ class Response:
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
-class _Connection:
-    """A kept-alive connection, nothing of which lasts beyond `deadline`."""
+def _left(deadline: float) -> float:
+    """Return the seconds until `deadline`, a time of the monotonic clock."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
-    deadline = idle_since = 0.0  # seconds of the monotonic clock
-    has_ended = False  # has the server said its last?
 
-    def __init__(self, host: str, context: ssl.SSLContext) -> None:
-        import http.client
+def _connect(deadline: float, address: tuple[str, int], *_: object) -> socket.socket:
+    """Connect; unlike http.client's, all addresses of a name share the time left."""
+    import socket
 
-        self.process = os.getpid()
-        self.http = http.client.HTTPSConnection(host, context=context)
-        self.http.set_debuglevel(0)  # other code may have set the default, to print all
-        # http.client would grant the whole timeout to each address and to each read.
-        seams = {"_create_connection": self._connect, "response_class": self._response}
-        vars(self.http).update(seams)
+    count = len(socket.getaddrinfo(*address, type=socket.SOCK_STREAM))
+    connected = socket.create_connection(address, _left(deadline) / count)
+    connected.settimeout(_left(deadline))  # for the TLS handshake
+    return connected
 
-    def time_left(self) -> float:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
 
-    def _connect(self, address: tuple[str, int], *_: object) -> socket.socket:
-        import socket
+def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse:
+    """Return an answer whose parts, unlike http.client's, share the time left."""
+    import http.client
 
-        targets = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        for untried in range(len(targets), 0, -1):
-            target = (str(targets[-untried][4][0]), address[1])
-            try:
-                connected = socket.create_connection(target, self.time_left() / untried)
-            except OSError:
-                if untried == 1:
-                    raise
-            else:
-                break
-        connected.settimeout(self.time_left())  # for the TLS handshake
-        return connected
+    answer = http.client.HTTPResponse(sock, method=method.get("method"))
+    stream = answer.fp.detach()
+    read_into = stream.readinto
 
-    def _response(self, connected: socket.socket, **method: str) -> HTTPResponse:
-        import http.client
+    def timed_read_into(buffer: memoryview) -> int | None:
+        count = read_into(buffer)
+        if not count and answer.headers is None:  # half of them would pass for all
+            raise ConnectionResetError
+        sock.settimeout(_left(deadline))  # of the next read, or TLS behind a proxy
+        return count
 
-        response = http.client.HTTPResponse(connected, method=method.get("method"))
-        stream = response.fp.detach()
-        read_into = stream.readinto
-
-        def timed_read_into(buffer: memoryview) -> int | None:
-            count = read_into(buffer)
-            self.has_ended = count == 0
-            # For the next read, or the TLS handshake behind a proxy's answer.
-            connected.settimeout(self.time_left())
-            return count
-
-        vars(stream)["readinto"] = timed_read_into
-        response.fp = io.BufferedReader(stream)
-        return response
-
-    def is_usable(self) -> bool:
-        """Is it ours, used lately, and silent? A server that left makes it readable."""
-        import select
-
-        if os.getpid() != self.process or time.monotonic() - self.idle_since > MAX_IDLE:
-            return False
-        try:
-            sock = self.http.sock
-            return not sock.pending() and not select.select([sock], [], [], 0)[0]
-        except (OSError, ValueError):  # ValueError: too many open files for select
-            return False
+    vars(stream)["readinto"] = timed_read_into
+    answer.fp = io.BufferedReader(stream)
+    return answer
 
 
 UNKNOWN_OUTCOME: Final = (
@@ -1156,7 +1125,8 @@ class Client:
         self._key, self._host, self._timeout = key, _checked_host(host), timeout
         self._retries, self._max_body, self._context = retries, max_body, context
         self._clock_offset = 0  # seconds that the server is ahead, learned from a 401
-        self._idle: dict[str, list[_Connection]] = {}
+        # By process, as a fork's child must not use its parent's, and by host.
+        self._idle: dict[tuple[int, str], list[tuple[float, HTTPSConnection]]] = {}
         exchange = self._exchange
 
         class Handler(urllib.request.BaseHandler):
@@ -1263,24 +1233,31 @@ class Client:
         password = headers.pop("Proxy-authorization", None)  # for the proxy alone
         tunnel = getattr(request, "_tunnel_host", None)
         host, unsent = tunnel or request.host, True
+        deadline = time.monotonic() + (request.timeout or 0)
+        seams = {
+            "_create_connection": partial(_connect, deadline),
+            "response_class": partial(_answer, deadline),
+        }
         connection = kept = self._kept_connection(host)
         try:
-            connection = kept or _Connection(request.host, self._context)
-            connection.deadline = time.monotonic() + (request.timeout or 0)
+            if not connection:
+                connection = http.client.HTTPSConnection(
+                    request.host, context=self._context
+                )
+                connection.set_debuglevel(0)  # other code may have set it, to print all
+            vars(connection).update(seams)
             if not kept:
                 if tunnel:
                     if self._proxy_kind not in ("", "http"):
                         raise ConnectionError(f"Tunnel of {self._proxy_kind}")
                     options = {"Proxy-Authorization": password} if password else {}
-                    connection.http.set_tunnel(tunnel, headers=options)
-                connection.http.connect()
-            connection.http.sock.settimeout(connection.time_left())
+                    connection.set_tunnel(tunnel, headers=options)
+                connection.connect()
+            connection.sock.settimeout(_left(deadline))
             unsent = False
             method, path = request.get_method(), request.selector
-            connection.http.request(method, path, request.data, headers)
-            with connection.http.getresponse() as answer:
-                if connection.has_ended:  # http.client takes half a header for a whole
-                    raise http.client.IncompleteRead(b"")
+            connection.request(method, path, request.data, headers)
+            with connection.getresponse() as answer:
                 response = self._read(answer)
                 reusable = answer.isclosed() and not answer.will_close
         except TransportError as error:
@@ -1288,25 +1265,32 @@ class Client:
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = _transport_error(error, host)
         else:
-            connection.idle_since = time.monotonic()
             if reusable:
-                self._idle.setdefault(host, []).append(connection)
+                pool = self._idle.setdefault((os.getpid(), host), [])
+                pool.append((time.monotonic(), connection))
             _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
             return response
         if connection:
-            connection.http.close()
+            connection.close()
         failure.unsent = unsent
         raise failure
 
-    def _kept_connection(self, host: str) -> _Connection | None:
-        """Take the connection to `host` that was used last, if it is still good."""
-        idle = self._idle.setdefault(host, [])
+    def _kept_connection(self, host: str) -> HTTPSConnection | None:
+        """Take this process's last used connection, if it is fresh and silent."""
+        import ssl
+
+        idle = self._idle.get((os.getpid(), host), [])
         with contextlib.suppress(IndexError):  # other threads take from it as well
-            while True:
-                connection = idle.pop()
-                if connection.is_usable():
+            since, connection = idle.pop()
+            connection.sock.settimeout(0)
+            try:
+                connection.sock.recv(1)  # b"", if the server has left
+            except ssl.SSLWantReadError:
+                if time.monotonic() - since < MAX_IDLE:
                     return connection
-                connection.http.close()
+            except OSError:
+                pass
+            connection.close()
         return None
 
     def _read(self, answer: HTTPResponse) -> Response:
@@ -1377,9 +1361,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connections that are not in use; the next call opens new ones."""
-        for host in [*self._idle]:
-            for connection in self._idle.pop(host, []):
-                connection.http.close()
+        for place in [*self._idle]:
+            for _, connection in self._idle.pop(place, []):
+                connection.close()
 
     def __enter__(self) -> Client:
         return self

@@ -2579,9 +2579,9 @@ CLOSED = "it closed the connection; try again"
 COMPRESSED = "the answer is compressed, which was not asked for"
 MALFORMED = {
     "nothing": (b"", CLOSED),
-    "half a status line": (b"HTTP/1.1 20", NOT_HTTP),
+    "half a status line": (b"HTTP/1.1 20", CLOSED),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.6\r\n", NOT_HTTP),
-    "HTML alone": (b"<html></html>", NOT_HTTP),
+    "HTML alone": (b"<html></html>", CLOSED),
     "status of letters": (b"HTTP/1.1 abc OK\r\n\r\n", NOT_HTTP),
     "status of 9": (b"HTTP/1.1 9 OK\r\n\r\n", NOT_HTTP),
     "status of 1000": (b"HTTP/1.1 1000 OK\r\n\r\n", NOT_HTTP),
