@@ -952,10 +952,9 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
     (RFC_5280, "its CA breaks RFC 5280: Python >= 3.13 refuses it", "reissue the CA"),
     ("Verif.*(issuer|self.signed)", "its certificate is of an unknown CA", PRIVATE_CA),
     ("Verif", "its certificate was refused", CHECK_PLACE),
-    ("InvalidURL", "HTTPS_PROXY is malformed", "expected http://host:port"),
+    ("InvalidURL", "urllib cannot use this HTTPS_PROXY", "expected http://host:port"),
     ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
     ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
-    ("Tunnel of", "urllib can speak to no such proxy", "set HTTPS_PROXY to http://..."),
     ("Tunnel", "the proxy refused to connect", "check HTTPS_PROXY and NO_PROXY"),
     ("Refused", "it refused the connection", "check host, port and firewall"),
     ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
@@ -1136,7 +1135,8 @@ class Client:
         # By hand: it follows no redirect, speaks https: alone, and is no one else's.
         self._opener = urllib.request.OpenerDirector()
         proxies = urllib.request.getproxies()
-        self._proxy_kind = proxies.get("https", "").rpartition("://")[0].lower()
+        if re.match("(?i)(?!http://)[^/:]+:/", proxies.get("https", "")):
+            proxies["https"] = "one that urllib cannot speak to"  # an InvalidURL
         self._opener.add_handler(urllib.request.ProxyHandler(proxies))
         self._opener.add_handler(Handler())
 
@@ -1202,7 +1202,6 @@ class Client:
         self, line: tuple[str, ...], token: str, body: bytes | None, deadline: float
     ) -> Response:
         """Hand a request to urllib, which chooses the proxy and calls `_exchange`."""
-        import http.client
         import urllib.request
 
         method, host, path = line
@@ -1216,14 +1215,9 @@ class Client:
         request = urllib.request.Request(url, body, headers, method=method)
         signed = "Authorization: Bearer ..." if token else "no token"
         _tell("note", f"{method} {url} with {signed}, {len(body or b'')} bytes")
-        try:
-            response: Response = self._opener.open(
-                request, timeout=deadline - time.monotonic()
-            )
-            return response
-        except ValueError:  # from ProxyHandler; it quotes the proxy's password
-            pass
-        raise _transport_error(http.client.InvalidURL(), host)
+        timeout = deadline - time.monotonic()
+        response: Response = self._opener.open(request, timeout=timeout)
+        return response
 
     def _exchange(self, request: Request) -> Response:
         """Send a request over a connection, and read the whole answer."""
@@ -1248,8 +1242,6 @@ class Client:
             vars(connection).update(seams)
             if not kept:
                 if tunnel:
-                    if self._proxy_kind not in ("", "http"):
-                        raise ConnectionError(f"Tunnel of {self._proxy_kind}")
                     options = {"Proxy-Authorization": password} if password else {}
                     connection.set_tunnel(tunnel, headers=options)
                 connection.connect()

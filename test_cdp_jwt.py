@@ -2988,7 +2988,7 @@ def test_proxy_of_a_kind_that_urllib_cannot_speak_to_is_named(
 ):
     monkeypatch.setenv("HTTPS_PROXY", f"{kind}://me:s3cret@127.0.0.1:1")
     client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust)
-    problem = "urllib can speak to no such proxy; set HTTPS_PROXY to http://..."
+    problem = "urllib cannot use this HTTPS_PROXY; expected http://host:port"
     assert transport_error(lambda: client.get("/echo")) == f"{coinbase.host}: {problem}"
 
 
@@ -3001,7 +3001,7 @@ def test_proxy_that_is_malformed_is_named_without_its_password(
 ):
     monkeypatch.setenv("HTTPS_PROXY", value)
     client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust)
-    message = f"{coinbase.host}: HTTPS_PROXY is malformed; expected http://host:port"
+    message = f"{coinbase.host}: urllib cannot use this HTTPS_PROXY; expected http://host:port"
     assert transport_error(lambda: client.get("/echo")) == message
     assert transport_error(lambda: client.post("/echo")) == message
 
