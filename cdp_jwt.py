@@ -941,13 +941,12 @@ UNKNOWN_OUTCOME: Final = (
     "; it may have been carried out and was not sent again: look for it first, an order"
     " by its client_order_id"
 )
-CHECK_CLOCK: Final = "check this machine's clock"
 PRIVATE_CA: Final = "for a private CA set SSL_CERT_FILE or ssl_context"
 CHECK_PLACE: Final = "check host and proxy"
 RFC_5280: Final = "Verif.*(Key Identifier|[Cc]onstraints|[Uu]sage|CA cert|critical)"
 FAILURES: Final = (  # pattern of an exception's types and text, what failed, remedy
-    ("Verif.*expired", "its certificate has expired", CHECK_CLOCK),
-    ("Verif.*not yet valid", "its certificate is not valid yet", CHECK_CLOCK),
+    ("Verif.*expired", "its certificate has expired", "check the clock"),
+    ("Verif.*not yet valid", "its certificate is not valid yet", "check the clock"),
     ("Verif.*mismatch", "its certificate is for another host", CHECK_PLACE),
     (RFC_5280, "its CA breaks RFC 5280: Python >= 3.13 refuses it", "reissue the CA"),
     ("Verif.*(issuer|self.signed)", "its certificate is of an unknown CA", PRIVATE_CA),
@@ -957,9 +956,10 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
     ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
     ("Tunnel", "the proxy refused to connect", "check HTTPS_PROXY and NO_PROXY"),
     ("Refused", "it refused the connection", "check host, port and firewall"),
+    ("Compressed", "its answer is compressed, which was not asked for", CHECK_PLACE),
+    ("Oversized", "its answer is over max_body", "raise max_body"),
     ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
-    ("Incomplete", "its answer was cut off", "try again"),
-    ("Connection|BrokenPipe|EOF", "it closed the connection", "try again"),
+    ("Connection|BrokenPipe|EOF|Incomplete", "it closed the connection", "try again"),
     ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
     ("HTTPException|ValueError", "its answer is not HTTP", CHECK_PLACE),
     ("", "the connection failed", "check network, host and proxy"),
@@ -1179,6 +1179,7 @@ class Client:
                 if not safe and not error.unsent:
                     failure.args = (f"{error}{UNKNOWN_OUTCOME}",)
             else:
+                _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
                 if 200 <= response.status < 300:
                     return response
                 if not clock_was_learned and self._learn_clock(response, token):
@@ -1223,27 +1224,24 @@ class Client:
         """Send a request over a connection, and read the whole answer."""
         import http.client
 
+        deadline = time.monotonic() + (request.timeout or 0)
         headers = dict(request.header_items())
         password = headers.pop("Proxy-authorization", None)  # for the proxy alone
-        tunnel = getattr(request, "_tunnel_host", None)
-        host, unsent = tunnel or request.host, True
-        deadline = time.monotonic() + (request.timeout or 0)
-        seams = {
-            "_create_connection": partial(_connect, deadline),
-            "response_class": partial(_answer, deadline),
-        }
-        connection = kept = self._kept_connection(host)
+        host = getattr(request, "_tunnel_host", None) or request.host
+        unsent, connection = True, self._kept_connection(host)
         try:
             if not connection:
-                connection = http.client.HTTPSConnection(
-                    request.host, context=self._context
-                )
+                context = self._context
+                connection = http.client.HTTPSConnection(request.host, context=context)
                 connection.set_debuglevel(0)  # other code may have set it, to print all
-            vars(connection).update(seams)
-            if not kept:
-                if tunnel:
+            vars(connection).update(
+                _create_connection=partial(_connect, deadline),
+                response_class=partial(_answer, deadline),
+            )
+            if not connection.sock:
+                if host != request.host:
                     options = {"Proxy-Authorization": password} if password else {}
-                    connection.set_tunnel(tunnel, headers=options)
+                    connection.set_tunnel(host, headers=options)
                 connection.connect()
             connection.sock.settimeout(_left(deadline))
             unsent = False
@@ -1252,19 +1250,16 @@ class Client:
             with connection.getresponse() as answer:
                 response = self._read(answer)
                 reusable = answer.isclosed() and not answer.will_close
-        except TransportError as error:
-            failure = error
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = _transport_error(error, host)
+            failure.unsent = unsent
         else:
             if reusable:
-                pool = self._idle.setdefault((os.getpid(), host), [])
-                pool.append((time.monotonic(), connection))
-            _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
+                idle = self._idle.setdefault((os.getpid(), host), [])
+                idle.append((time.monotonic(), connection))
             return response
         if connection:
             connection.close()
-        failure.unsent = unsent
         raise failure
 
     def _kept_connection(self, host: str) -> HTTPSConnection | None:
@@ -1286,23 +1281,20 @@ class Client:
         return None
 
     def _read(self, answer: HTTPResponse) -> Response:
-        import http.client
+        from http.client import HTTPException, IncompleteRead
 
         if answer.status < 200:
-            raise http.client.HTTPException("an interim answer")
+            raise HTTPException("an interim answer")
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise TransportError("the answer is compressed, which was not asked for")
-        body = b""
-        while len(body) <= self._max_body:  # at once, 3.9 would set all of it aside
-            piece = answer.read(min(65536, self._max_body + 1 - len(body)))
+            raise HTTPException("Compressed")
+        body = bytearray()  # in pieces: 3.9 would set aside all that is asked for
+        while piece := answer.read(min(65536, self._max_body + 1 - len(body))):
             body += piece
-            if not piece:
-                break
         if len(body) > self._max_body:
-            raise TransportError(f"the answer is over max_body: {self._max_body} bytes")
+            raise HTTPException("Oversized")
         if answer.length:  # http.client is silent about a body that ends early
-            raise http.client.IncompleteRead(b"")
-        return Response(answer.status, answer.headers, body)
+            raise IncompleteRead(b"")
+        return Response(answer.status, answer.headers, bytes(body))
 
     def _learn_clock(self, response: Response, token: str) -> bool:
         """After a 401, adopt the server's time if by it the token was not valid."""
