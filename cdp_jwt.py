@@ -969,19 +969,18 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
 def _transport_error(caught: Exception, host: str) -> TransportError:
     evidence = f"{' '.join(each.__name__ for each in type(caught).__mro__)} {caught}"
     error = TransportError(f"{host}: {_first_match(FAILURES, evidence)}")
-    error.lasting = error.unsent = bool(re.search("Verif|Tunnel|InvalidURL", evidence))
+    error.lasting = bool(re.search("Verif|Tunnel|InvalidURL", evidence))
     return error
 
 
 def _epoch(text: str | None) -> float | None:
     """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
-    from datetime import timezone
-    from email.utils import parsedate_to_datetime
+    from email.utils import mktime_tz, parsedate_tz
 
     try:
-        date = parsedate_to_datetime(text or "")
-        return date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp()
-    except (TypeError, ValueError, OverflowError):
+        date = parsedate_tz(text or "")
+        return float(mktime_tz(date)) if date else None
+    except (IndexError, ValueError, OverflowError):
         return None
 
 
@@ -990,12 +989,12 @@ KEY_NAME: Final = rf"organizations/[^/]+/apiKeys/[^/]+|{UUID}"
 
 
 def _hints(
-    response: Response, line: tuple[str, str, str], key: ApiKey | None, token: str
+    response: Response, line: tuple[str, str, str], key: ApiKey | None, is_late: bool
 ) -> Iterator[str]:
     """Say what a refusal's evidence shows; what it does not show is called possible."""
     (_, host, path), status, headers = line, response.status, response.headers
     known_path = re.match(r"/(api/v3/brokerage|v2)(/|\?|\Z)", path)
-    if status == 401 and token and not _was_valid(token, headers.get("Date")):
+    if is_late:
         yield "by the server's clock this token was not valid; set this machine's clock"
     if status in (401, 404) and host == DEFAULT_HOST and not known_path:
         yield "the path is under neither /api/v3/brokerage nor /v2"
@@ -1016,14 +1015,7 @@ def _hints(
         yield f"the rate limit is used up{told and ': '}{told}"
 
 
-def _was_valid(token: str, date: str | None) -> bool:
-    """Was a token of ours valid by a server's Date? If there is no Date, say so."""
-    server = _epoch(date)
-    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-    return server is None or bool(claims["nbf"] <= server < claims["exp"])
-
-
-def _api_error(response: Response, safe: bool, hints: Iterable[str]) -> ApiError:
+def _api_error(response: Response, hints: Iterable[str]) -> ApiError:
     """Return an error with the server's own message, in whichever shape it has."""
     text = response.body[:300].decode("utf-8", "replace")
     with contextlib.suppress(TransportError):
@@ -1038,8 +1030,7 @@ def _api_error(response: Response, safe: bool, hints: Iterable[str]) -> ApiError
         host = re.match(r"(?:\w+:)?//([\w.:-]+)", location)
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
     message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
-    unknown = not safe and response.status >= 500
-    return ApiError(f"{message}{UNKNOWN_OUTCOME if unknown else ''}", response, hints)
+    return ApiError(message, response, hints)
 
 
 def _wait(response: Response, default: float) -> float:
@@ -1081,7 +1072,6 @@ def _json_body(value: object, method: str) -> bytes | None:
 
 
 MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
-TRANSIENT: Final = (429, 500, 502, 503, 504)
 
 
 class Client:
@@ -1165,33 +1155,33 @@ class Client:
         return self._deliver(line, _json_body(json, line[0]))
 
     def _deliver(self, line: tuple[str, str, str], body: bytes | None) -> Response:
+        """Try until there is an answer, or no use in trying again."""
         safe, deadline = line[0] in SAFE_METHODS, time.monotonic() + self._timeout
         tries, clock_was_learned = 0, False
         while True:
-            token, wait = "", 0.25 * 2**tries  # seconds
-            if self._key:
-                token = self._key._issue(_uri(*line), None, self._clock_offset)
+            wait = 0.25 * 2**tries  # seconds
             try:
-                response = self._send(line, token, body, deadline)
+                response, clock_differs = self._send(line, body, deadline)
             except TransportError as error:
                 failure: TransportError | ApiError = error
                 again = (safe or error.unsent) and not error.lasting
-                if not safe and not error.unsent:
-                    failure.args = (f"{error}{UNKNOWN_OUTCOME}",)
+                unknown = not error.unsent
             else:
-                _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
                 if 200 <= response.status < 300:
                     return response
-                if not clock_was_learned and self._learn_clock(response, token):
+                if clock_differs and not clock_was_learned:
                     clock_was_learned = True
                     continue
-                hints = _hints(response, line, self._key, token)
-                failure, wait = _api_error(response, safe, hints), _wait(response, wait)
-                again = response.status in (TRANSIENT if safe else (429,))
+                hints = _hints(response, line, self._key, clock_differs)
+                failure, wait = _api_error(response, hints), _wait(response, wait)
+                status = response.status
+                again = status == 429 or (safe and status in (500, 502, 503, 504))
+                unknown = status >= 500
+            if unknown and not safe:
+                failure.args = (f"{failure}{UNKNOWN_OUTCOME}",)
             too_late = time.monotonic() + wait > deadline
             if not again or tries == self._retries or too_late:
-                token = ""  # out of this frame, as the frames below are cut off
-                raise failure.with_traceback(None)
+                raise failure.with_traceback(None)  # the token is in those frames
             tries += 1
             _tell("note", f"{failure}; trying again in {wait:g} s")
             time.sleep(wait)
@@ -1200,25 +1190,27 @@ class Client:
     put, delete = partialmethod(request, "PUT"), partialmethod(request, "DELETE")
 
     def _send(
-        self, line: tuple[str, ...], token: str, body: bytes | None, deadline: float
-    ) -> Response:
-        """Hand a request to urllib, which chooses the proxy and calls `_exchange`."""
+        self, line: tuple[str, str, str], body: bytes | None, deadline: float
+    ) -> tuple[Response, bool]:
+        """Try once; return the answer, and whether it shows that the clocks differ."""
         import urllib.request
 
         method, host, path = line
+        url, token, signed = f"https://{host}{path}", "", "no token"
         headers = {"Accept": "application/json", "User-Agent": f"cdp_jwt/{__version__}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-            headers["Content-Length"] = str(len(body))
-        if token:
+        if self._key:
+            token = self._key._issue(_uri(*line), None, self._clock_offset)
             headers["Authorization"] = f"Bearer {token}"
-        url = f"https://{host}{path}"
-        request = urllib.request.Request(url, body, headers, method=method)
-        signed = "Authorization: Bearer ..." if token else "no token"
+            signed = "Authorization: Bearer ..."
         _tell("note", f"{method} {url} with {signed}, {len(body or b'')} bytes")
+        # urllib chooses the proxy, and calls `_exchange`.
+        request = urllib.request.Request(url, body, headers, method=method)
         timeout = deadline - time.monotonic()
         response: Response = self._opener.open(request, timeout=timeout)
-        return response
+        _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
+        return response, self._learn_clock(response, token)
 
     def _exchange(self, request: Request) -> Response:
         """Send a request over a connection, and read the whole answer."""
@@ -1298,14 +1290,14 @@ class Client:
 
     def _learn_clock(self, response: Response, token: str) -> bool:
         """After a 401, adopt the server's time if by it the token was not valid."""
-        date = response.headers.get("Date")
-        server = _epoch(date)
-        if response.status != 401 or not token or server is None:
+        if response.status != 401 or not token:
             return False
-        if _was_valid(token, date):
+        server = _epoch(response.headers.get("Date"))
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        if server is None or claims["nbf"] <= server < claims["exp"]:
             return False
-        self._clock_offset = int(server - time.time())
-        difference = f"{-self._clock_offset:+d} s from the server's"
+        self._clock_offset = ahead = int(server - time.time())
+        difference = f"{-ahead:+d} s from the server's"
         _tell("warning", f"this clock is {difference}; the server's is used")
         return True
 

@@ -3373,7 +3373,7 @@ def test_hints_name_a_path_that_coinbase_does_not_have():
     ]:
         response = cdp_jwt.Response(404, headers, b"")
         line = ("GET", "api.coinbase.com", path)
-        assert list(cdp_jwt._hints(response, line, key_of(), "")) == hint
+        assert list(cdp_jwt._hints(response, line, key_of(), False)) == hint
 
 
 def test_hints_say_that_no_key_was_given(coinbase, trust):
