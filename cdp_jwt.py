@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
 import os
 import re
@@ -922,7 +921,7 @@ def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse
     import http.client
 
     answer = http.client.HTTPResponse(sock, method=method.get("method"))
-    stream = answer.fp.detach()
+    stream = answer.fp.raw
     read_into = stream.readinto
 
     def timed_read_into(buffer: memoryview) -> int | None:
@@ -933,7 +932,6 @@ def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse
         return count
 
     vars(stream)["readinto"] = timed_read_into
-    answer.fp = io.BufferedReader(stream)
     return answer
 
 
@@ -984,8 +982,7 @@ def _epoch(text: str | None) -> float | None:
         return None
 
 
-UUID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-KEY_NAME: Final = rf"organizations/[^/]+/apiKeys/[^/]+|{UUID}"
+KEY_NAME: Final = "organizations/[^/]+/apiKeys/[^/]+|[0-9a-fA-F-]{36}"  # or a UUID
 
 
 def _hints(
@@ -1017,17 +1014,15 @@ def _hints(
 
 def _api_error(response: Response, hints: Iterable[str]) -> ApiError:
     """Return an error with the server's own message, in whichever shape it has."""
-    text = response.body[:300].decode("utf-8", "replace")
-    with contextlib.suppress(TransportError):
-        found = response.json()
-        errors = found.get("errors") if isinstance(found, dict) else None
-        found = errors[0] if isinstance(errors, list) and errors else found
-        if isinstance(found, dict):
-            fields = ("message", "error_details", "error", "id")
-            text = next((str(found[f]) for f in fields if found.get(f)), text)
+    said: dict[str, object] = {}
+    with contextlib.suppress(ValueError, RecursionError):
+        # Members of all objects, however nested; outer ones come last, and win.
+        json.loads(response.body, object_pairs_hook=said.update)
+    fields = ("message", "error_details", "error", "id")
+    found = next((said[field] for field in fields if said.get(field)), None)
+    text = str(found or response.body[:300].decode("utf-8", "replace"))
     if 300 <= response.status < 400:
-        location = response.headers.get("Location", "")
-        host = re.match(r"(?:\w+:)?//([\w.:-]+)", location)
+        host = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
     message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
     return ApiError(message, response, hints)
@@ -1116,19 +1111,15 @@ class Client:
         self._clock_offset = 0  # seconds that the server is ahead, learned from a 401
         # By process, as a fork's child must not use its parent's, and by host.
         self._idle: dict[tuple[int, str], list[tuple[float, HTTPSConnection]]] = {}
-        exchange = self._exchange
-
-        class Handler(urllib.request.BaseHandler):
-            def https_open(self, request: Request) -> Response:
-                return exchange(request)
-
         # By hand: it follows no redirect, speaks https: alone, and is no one else's.
         self._opener = urllib.request.OpenerDirector()
         proxies = urllib.request.getproxies()
         if re.match("(?i)(?!http://)[^/:]+:/", proxies.get("https", "")):
             proxies["https"] = "one that urllib cannot speak to"  # an InvalidURL
         self._opener.add_handler(urllib.request.ProxyHandler(proxies))
-        self._opener.add_handler(Handler())
+        handler = urllib.request.BaseHandler()
+        vars(handler)["https_open"] = self._exchange
+        self._opener.add_handler(handler)
 
     def request(
         self,
@@ -1241,15 +1232,13 @@ class Client:
             connection.request(method, path, request.data, headers)
             with connection.getresponse() as answer:
                 response = self._read(answer)
-                reusable = answer.isclosed() and not answer.will_close
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            failure = _transport_error(error, host)
-            failure.unsent = unsent
-        else:
-            if reusable:
+            if not answer.will_close:
                 idle = self._idle.setdefault((os.getpid(), host), [])
                 idle.append((time.monotonic(), connection))
             return response
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failure = _transport_error(error, host)
+            failure.unsent = unsent
         if connection:
             connection.close()
         raise failure
@@ -1258,18 +1247,18 @@ class Client:
         """Take this process's last used connection, if it is fresh and silent."""
         import ssl
 
-        idle = self._idle.get((os.getpid(), host), [])
-        with contextlib.suppress(IndexError):  # other threads take from it as well
-            since, connection = idle.pop()
+        try:
+            since, connection = self._idle[os.getpid(), host].pop()
+        except (KeyError, IndexError):
+            return None
+        try:
             connection.sock.settimeout(0)
-            try:
-                connection.sock.recv(1)  # b"", if the server has left
-            except ssl.SSLWantReadError:
-                if time.monotonic() - since < MAX_IDLE:
-                    return connection
-            except OSError:
-                pass
-            connection.close()
+            connection.sock.recv(1)  # b"", if the server has left
+        except OSError as error:
+            is_silent = isinstance(error, ssl.SSLWantReadError)
+            if is_silent and time.monotonic() - since < MAX_IDLE:
+                return connection
+        connection.close()
         return None
 
     def _read(self, answer: HTTPResponse) -> Response:
@@ -1309,31 +1298,30 @@ class Client:
         The message of an error in between says where to go on.
         """
         host = _request_line("GET", path, self._host)[1]
-        query, seen, place = dict(params or {}), set(), ""
+        query, seen, place = dict(params or {}), {""}, ""
         while True:
             try:
                 response = self.get(path, params=query)
                 found = response.json()
-                page = found if isinstance(found, dict) else {}
-                links = page.get("pagination")
-                linked = links.get("next_uri") if isinstance(links, dict) else None
-                if linked and not PATH.fullmatch(str(linked)):
-                    raise TransportError("next_uri is not a path on the same host")
             except CdpError as error:
                 error.args = (f"{error}; to go on: {place}" if place else str(error),)
                 raise
             yield response
+            page = found if isinstance(found, dict) else {}
+            links = page.get("pagination")
+            linked = links.get("next_uri") if isinstance(links, dict) else None
             cursor = None if page.get("has_next") is False else page.get("cursor")
-            place = str(linked) if linked else f"cursor={cursor}" if cursor else ""
-            if place in seen:
-                _tell("warning", "the list repeats its cursor, and may be incomplete")
-            if not place or place in seen:
-                return
-            seen.add(place)
             if linked:
-                path, query = f"https://{host}{linked}", {}
+                if not PATH.fullmatch(str(linked)):
+                    raise TransportError("next_uri is not a path on the same host")
+                place, path, query = str(linked), f"https://{host}{linked}", {}
             else:
-                query["cursor"] = cursor
+                place, query["cursor"] = f"cursor={cursor}" if cursor else "", cursor
+            if place in seen:
+                break
+            seen.add(place)
+        if place:
+            _tell("warning", "the list repeats its cursor, and may be incomplete")
 
     def close(self) -> None:
         """Close the connections that are not in use; the next call opens new ones."""
