@@ -1040,19 +1040,13 @@ def _wait(response: Response, default: float) -> float:
 def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
     from urllib.parse import quote, urlencode
 
-    pairs = []
+    pairs: list[tuple[str, object]] = []
     for name, value in params.items():
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if each is not None:
-                text = str(each)
-                pairs.append((name, text.lower() if isinstance(each, bool) else text))
-    if not pairs:
-        return url_or_path
-    try:
-        query = urlencode(pairs, quote_via=quote)
-    except UnicodeEncodeError:
-        raise InvalidRequestError("a parameter is not valid text") from None
-    return f"{url_or_path}{'&' if '?' in str(url_or_path) else '?'}{query}"
+        values = value if isinstance(value, (list, tuple)) else [value]
+        pairs += [(name, each) for each in values if each is not None]
+    query = urlencode(pairs, quote_via=quote, errors="surrogatepass")
+    separator = "&" if "?" in str(url_or_path) else "?"
+    return f"{url_or_path}{separator}{query}" if query else url_or_path
 
 
 def _json_body(value: object, method: str) -> bytes | None:
@@ -1262,19 +1256,17 @@ class Client:
         return None
 
     def _read(self, answer: HTTPResponse) -> Response:
-        from http.client import HTTPException, IncompleteRead
-
         if answer.status < 200:
-            raise HTTPException("an interim answer")
+            raise ValueError("an interim answer")
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise HTTPException("Compressed")
+            raise ValueError("Compressed")
         body = bytearray()  # in pieces: 3.9 would set aside all that is asked for
         while piece := answer.read(min(65536, self._max_body + 1 - len(body))):
             body += piece
         if len(body) > self._max_body:
-            raise HTTPException("Oversized")
+            raise ValueError("Oversized")
         if answer.length:  # http.client is silent about a body that ends early
-            raise IncompleteRead(b"")
+            raise ConnectionError
         return Response(answer.status, answer.headers, bytes(body))
 
     def _learn_clock(self, response: Response, token: str) -> bool:
