@@ -1203,14 +1203,11 @@ class Client:
 
         deadline = time.monotonic() + (request.timeout or 0)
         headers = dict(request.header_items())
-        password = headers.pop("Proxy-authorization", None)  # for the proxy alone
+        password = headers.pop("Proxy-authorization", "")  # for the proxy alone
         host = getattr(request, "_tunnel_host", None) or request.host
-        unsent, connection = True, self._kept_connection(host)
+        unsent, connection = True, None
         try:
-            if not connection:
-                context = self._context
-                connection = http.client.HTTPSConnection(request.host, context=context)
-                connection.set_debuglevel(0)  # other code may have set it, to print all
+            connection = self._connection(host, request.host)
             vars(connection).update(
                 _create_connection=partial(_connect, deadline),
                 response_class=partial(_answer, deadline),
@@ -1237,23 +1234,25 @@ class Client:
             connection.close()
         raise failure
 
-    def _kept_connection(self, host: str) -> HTTPSConnection | None:
-        """Take this process's last used connection, if it is fresh and silent."""
+    def _connection(self, host: str, address: str) -> HTTPSConnection:
+        """Return the connection used last, if it is fresh and silent, or a new one."""
+        import http.client
         import ssl
 
-        try:
+        with contextlib.suppress(KeyError, IndexError):
             since, connection = self._idle[os.getpid(), host].pop()
-        except (KeyError, IndexError):
-            return None
-        try:
-            connection.sock.settimeout(0)
-            connection.sock.recv(1)  # b"", if the server has left
-        except OSError as error:
-            is_silent = isinstance(error, ssl.SSLWantReadError)
-            if is_silent and time.monotonic() - since < MAX_IDLE:
-                return connection
-        connection.close()
-        return None
+            try:
+                connection.sock.settimeout(0)
+                connection.sock.recv(1)  # b"", if the server has left
+            except ssl.SSLWantReadError:
+                if time.monotonic() - since < MAX_IDLE:
+                    return connection
+            except OSError:
+                pass
+            connection.close()
+        connection = http.client.HTTPSConnection(address, context=self._context)
+        connection.set_debuglevel(0)  # other code may have set it, to print all
+        return connection
 
     def _read(self, answer: HTTPResponse) -> Response:
         if answer.status < 200:
