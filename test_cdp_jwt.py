@@ -1739,9 +1739,10 @@ DER = segment(utils.encode_dss_signature(1 << 255, (1 << 255) + 1))
 PROBLEMS = {
     "two parts": (made().rpartition(".")[0], ["2 parts; expected 3: header.claims.signature", "the signature has 0 bytes; expected 64"]),
     "four parts": (made() + ".x", ["4 parts; expected 3: header.claims.signature"]),
-    "padding": (made(signature=SIGNATURE + "=="), ["the signature has padding (=), which base64url in a JWT has not"]),
-    "plain alphabet": (made(signature=base64.b64encode(b"\xff" * 64).decode().rstrip("=")), ["the signature is in plain base64 (+ and /), not in base64url"]),
-    "no base64": (made(signature="!" * 86), ["the signature is not base64url", "the signature has 0 bytes; expected 64"]),
+    "padding": (made(signature=SIGNATURE + "=="), ["the signature has '='; expected base64url, without padding"]),
+    "plain alphabet": (made(signature=base64.b64encode(b"\xff" * 64).decode().rstrip("=")), ["the signature has '/'; expected base64url, without padding"]),
+    "cut off": (made() + "xyz", ["the signature is not base64url", "the signature has 0 bytes; expected 64"]),
+    "no base64": (made(signature="!" * 86), ["the signature has '!'; expected base64url, without padding", "the signature has 0 bytes; expected 64"]),
     "header is a list": (made(header=[]), ["the header is no JSON object", "alg is None; expected ES256 or EdDSA", "the header has no nonce that is text", "the header has no kid that is text"]),
     "claims are no JSON": (made(claims=b"{"), ["the claims is no JSON object", "there is no sub that is text", "iss is None; expected 'cdp'", "nbf is missing", "exp is missing"]),
     "member twice": (made(header=json.dumps(HEADER)[:-1].encode() + b', "alg": "ES256"}'), ["the header has a member twice"]),
