@@ -740,57 +740,42 @@ def _true(rules: Iterable[tuple[object, str]]) -> list[str]:
     return [problem for is_wrong, problem in rules if is_wrong]
 
 
+def _seconds(value: object) -> int | None:
+    """Return epoch seconds up to the year 5138; above that, they are milliseconds."""
+    return value if type(value) is int and 0 <= value < 10**11 else None
+
+
 def _member_problems(
-    header: Mapping[str, object], claims: Mapping[str, object], key: ApiKey | None
-) -> list[str]:
-    alg, kid, nonce, sub, iss = (
-        value if isinstance(value, str) else None
-        for value in (
-            *map(header.get, ("alg", "kid", "nonce")),
-            *map(claims.get, ("sub", "iss")),
-        )
-    )
-    fitting = [key.algorithm] if key else ["ES256", "EdDSA"]
-    rules = (
-        (alg not in fitting, f"alg is {alg!a:.30}; expected {' or '.join(fitting)}"),
-        (not nonce, "the header has no nonce that is text"),
-        (not kid, "the header has no kid that is text"),
-        (not sub, "there is no sub that is text"),
-        (kid and sub and kid != sub, "kid and sub differ; both are the key's name"),
-        (kid and key and kid != key.name, "kid is not the name of the key at hand"),
-        (iss != "cdp", f"iss is {iss!a:.30}; expected 'cdp'"),
-        ("aud" in claims, "aud is there, which Coinbase does not expect"),
-        ("crit" in header, "crit is there, which Coinbase does not expect"),
-    )
-    return _true(rules)
-
-
-def _time_problems(claims: Mapping[str, object], now: float) -> list[str]:
-    problems = []
-    times: dict[str, int] = {}
-    for name in ("nbf", "exp"):
-        value = claims.get(name)
-        if name not in claims:
-            problems.append(f"{name} is missing")
-        elif isinstance(value, bool) or not isinstance(value, int):
-            found = type(value).__name__
-            problems.append(f"{name} is {found}; expected whole seconds")
-        elif abs(value) > 10**11:
-            problems.append(f"{name} is in milliseconds; expected seconds")
-        else:
-            times[name] = value
-    nbf, exp = times.get("nbf", now), times.get("exp", now + 1)
-    lifetime = exp - nbf if len(times) == 2 else 1
-    ahead = f"not valid yet: nbf is {int(nbf - now)} s ahead"
-    rules = (
-        (nbf > now, f"{ahead}; was the clock that set it ahead?"),
-        (exp <= now, f"expired {int(now - exp)} s ago"),
-        (
-            not 0 < lifetime <= LIFETIME,
-            f"exp is {lifetime} s after nbf; expected 1 to {LIFETIME}",
-        ),
-    )
-    return problems + _true(rules)
+    header: dict[str, object], claims: dict[str, object], key: ApiKey | None, now: float
+) -> Iterator[str]:
+    kid, nonce, sub = header.get("kid"), header.get("nonce"), claims.get("sub")
+    nbf, exp = _seconds(claims.get("nbf")), _seconds(claims.get("exp"))
+    fitting = (key.algorithm,) if key else ("ES256", "EdDSA")
+    epoch = "an integer: epoch seconds, not milliseconds"
+    for members, name, fits, expected in (
+        (header, "alg", header.get("alg") in fitting, " or ".join(fitting)),
+        (header, "nonce", nonce and isinstance(nonce, str), "text"),
+        (header, "kid", kid and isinstance(kid, str), "text"),
+        (claims, "sub", sub and isinstance(sub, str), "text"),
+        (claims, "iss", claims.get("iss") == "cdp", "'cdp'"),
+        (claims, "aud", "aud" not in claims, "none"),
+        (claims, "nbf", nbf is not None, epoch),
+        (claims, "exp", exp is not None, epoch),
+    ):
+        if not fits:
+            found = f"{members[name]!a:.30}" if name in members else "missing"
+            yield f"{name} is {found}; expected {expected}"
+    if kid and sub and kid != sub:
+        yield "kid and sub differ; both are the key's name"
+    if key and kid and kid != key.name:
+        yield "kid is not the name of the key at hand"
+    if nbf is not None and nbf > now:
+        ahead = f"nbf is {int(nbf - now)} s ahead"
+        yield f"not valid yet: {ahead}; was the clock that set it ahead?"
+    if exp is not None and exp <= now:
+        yield f"expired {int(now - exp)} s ago"
+    if nbf is not None and exp is not None and not 0 < exp - nbf <= LIFETIME:
+        yield f"exp is {exp - nbf} s after nbf; expected 1 to {LIFETIME}"
 
 
 def _uri_problems(uri: object) -> list[str]:
@@ -819,19 +804,19 @@ def _uri_problems(uri: object) -> list[str]:
 def _signature_problems(
     signing_input: bytes, signature: bytes, alg: object, key: ApiKey | None
 ) -> Iterator[str]:
-    if alg == "ES256" and signature[:1] == b"\x30" and 68 <= len(signature) <= 72:
-        yield "the signature is DER; expected r and s, 32 bytes each"
-    elif len(signature) != 64:
-        yield f"the signature has {len(signature)} bytes; expected 64"
+    if len(signature) != 64:
+        is_der = signature[:1] == b"\x30" and 68 <= len(signature) <= 72
+        found = "is DER" if is_der else f"has {len(signature)} bytes"
+        yield f"the signature {found}; expected r and s, 32 bytes each"
     elif key and alg == key.algorithm:
         public_key = key._private_key.public_key()
         try:
-            if isinstance(public_key, ec.EllipticCurvePublicKey):
+            if isinstance(public_key, Ed25519PublicKey):
+                public_key.verify(signature, signing_input)
+            else:
                 halves = (signature[:32], signature[32:])
                 der = encode_dss_signature(*(int.from_bytes(h, "big") for h in halves))
                 public_key.verify(der, signing_input, ECDSA_SHA256)
-            else:
-                public_key.verify(signature, signing_input)
         except InvalidSignature:
             yield f"not signed by the key {key.name}"
 
@@ -860,8 +845,7 @@ def inspect_jwt(
     header = _json_object(parts[0], "header", problems)
     claims = _json_object(parts[1], "claims", problems)
     signature = _octets(parts[2], "signature", problems)
-    problems += _member_problems(header, claims, key)
-    problems += _time_problems(claims, now)
+    problems += _member_problems(header, claims, key, now)
     problems += _uri_problems(claims["uri"]) if "uri" in claims else ()
     signing_input = text.rpartition(".")[0].encode("ascii", "replace")
     problems += _signature_problems(signing_input, signature, header.get("alg"), key)
@@ -870,8 +854,8 @@ def inspect_jwt(
         notes.append("uris instead of uri is for other CDP APIs than Advanced Trade")
     elif "uri" not in claims:
         notes.append("without uri, this is a token for a WebSocket")
-    exp = claims.get("exp")
-    left = int(exp - now) if isinstance(exp, int) and abs(exp) < 10**11 else None
+    exp = _seconds(claims.get("exp"))
+    left = None if exp is None else int(exp - now)
     return Inspection(header, claims, tuple(problems), tuple(notes), left)
 
 
