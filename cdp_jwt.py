@@ -1548,44 +1548,42 @@ def _printable(text: str) -> str:
 
 def _decode(words: list[str], options: Mapping[str, str]) -> int:
     """Report on a token; its signature is not shown."""
-    now, word = time.time(), words[0] if words else "-"
-    try:
-        octets = _read("-", MAX_KEY_FILE) if word == "-" else word.encode()
-        token = octets.decode("utf-8", "replace")
-    except OSError as error:
-        raise InvalidRequestError(f"TOKEN cannot be read: {error.strerror}") from None
-    found = inspect_jwt(token, now=now)
+    now, text = time.time(), words[0] if words else "-"
+    if text == "-":
+        try:
+            text = _read("-", MAX_KEY_FILE).decode("utf-8", "replace")
+        except OSError as error:
+            raise InvalidRequestError(f"TOKEN is {error.strerror}") from None
+    found = inspect_jwt(text, now=now)
     if {*SECRET_FIELDS, "jwk", "d"} & {*found.header, *found.claims}:
         raise InvalidRequestError("this is a private key, not a token; it is not shown")
-    key = None  # then the signature is not verified, and the report says so
     try:
         key = _option_key(options)
-    except InvalidKeyError:
+        signed = f"not verified: its kid is not {key.name}, the key at hand"
+        if "key-file" in options or key.name == found.header.get("kid"):
+            found = inspect_jwt(text, key=key, now=now)
+            signed = "" if found.problems else f"by {key.name}"
+    except InvalidKeyError as error:
         if "key-file" in options:
             raise
-    if key and ("key-file" in options or key.name == found.header.get("kid")):
-        found = inspect_jwt(token, key=key, now=now)
-    else:
-        key = None
-    print("\n".join(map(_printable, _decode_lines(found, key, now))))
+        signed = f"not verified: {error}"
+    for line in _decode_lines(found, signed, now):
+        print(_printable(line))
     return 1 if found.problems else 0
 
 
-def _decode_lines(found: Inspection, key: ApiKey | None, now: float) -> Iterator[str]:
+def _decode_lines(found: Inspection, signed: str, now: float) -> Iterator[str]:
     from datetime import datetime, timezone
 
     yield f"header   {json.dumps(found.header)}"
     yield f"claims   {json.dumps(found.claims)}"
     for name in ("nbf", "exp"):
-        value = found.claims.get(name)
-        if isinstance(value, int) and 0 < value < 10**11:
-            moment = datetime.fromtimestamp(value, timezone.utc)
-            shown = f"{moment:%Y-%m-%dT%H:%M:%SZ}, {int(value - now):+d} s from now"
-            yield f"{name}      {shown}"
-    if not key:
-        yield "signed   not verified, as its key is not at hand"
-    elif not found.problems:
-        yield f"signed   by {key.name}"
+        seconds = _seconds(found.claims.get(name))
+        if seconds is not None:
+            moment = datetime.fromtimestamp(seconds, timezone.utc)
+            yield f"{name}      {moment}, {int(seconds - now):+d} s from now"
+    if signed:
+        yield f"signed   {signed}"
     yield from (f"problem  {problem}" for problem in found.problems)
     yield from (f"note     {note}" for note in found.notes)
     if not found.problems:

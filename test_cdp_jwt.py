@@ -3793,8 +3793,8 @@ def test_decode_reports_a_good_token(run, with_key, frozen):
     assert result.out.splitlines() == [
         f"header   {json.dumps(header)}",
         f"claims   {json.dumps(claims)}",
-        "nbf      2027-01-15T07:59:55Z, -5 s from now",
-        "exp      2027-01-15T08:01:55Z, +114 s from now",
+        "nbf      2027-01-15 07:59:55+00:00, -5 s from now",
+        "exp      2027-01-15 08:01:55+00:00, +114 s from now",
         f"signed   by {NAME}",
         "ok       no problem found, 114 s left",
     ]
@@ -3810,7 +3810,7 @@ def test_decode_reads_standard_input_and_needs_no_key(run, stdin, frozen):
         stdin(f"Authorization: Bearer {made(claims=EVIL)}\n")
         result = run(*words)
         assert result.code == 1
-        assert "signed   not verified, as its key is not at hand" in result.out
+        assert "signed   not verified: no API key; set CDP_KEY_FILE" in result.out
         assert r"problem  iss is '\x1b[31m'; expected 'cdp'" in result.out
         assert "\x1b" not in result.out
 
@@ -3828,11 +3828,26 @@ def test_decode_shows_no_private_key(run, text):
     assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
 
 
+def test_decode_takes_a_word_that_is_no_unicode(run, frozen):
+    """An octet of the command line that is not UTF-8 is a lone surrogate in argv."""
+    result = run("decode", "\udcff.e30.e30")
+    assert result.code == 1
+    assert r"the header has '\udcff'; expected base64url" in result.out
+
+
 def test_decode_does_not_blame_a_key_that_is_another_ones(run, with_key, frozen):
     token = cdp_jwt.ApiKey(UUID, PORTAL).ws_jwt()
     result = run("decode", token)
     assert result.code == 0
-    assert "signed   not verified, as its key is not at hand" in result.out
+    signed = f"not verified: its kid is not {NAME}, the key at hand"
+    assert f"signed   {signed}\n" in result.out
+
+
+def test_decode_blames_the_key_that_did_not_sign(run, with_key, frozen):
+    result = run("decode", made())
+    assert result.code == 1
+    assert f"problem  not signed by the key {NAME}\n" in result.out
+    assert "signed   " not in result.out
 
 
 def test_decode_with_a_broken_key_file_says_so(run, key_file):
