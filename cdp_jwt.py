@@ -1590,60 +1590,54 @@ def _decode_lines(found: Inspection, signed: str, now: float) -> Iterator[str]:
         yield f"ok       no problem found, {found.seconds_left} s left"
 
 
-def _check(options: Mapping[str, str]) -> int:
+def _check(options: Mapping[str, str], say: Callable[[str, str], None]) -> int:
     """Print a line for each step: ok, warn or fail, the fact, and the remedy."""
-    advice = {"fail": "", "warn": "", "ok": "All is well."}
-    for state, text in _check_steps(options):
-        print(f"{state:5} {_printable(text)}", flush=True)
-        advice[state] = advice[state] or f"First: {_printable(text)}"
-    print(advice["fail"] or advice["warn"] or advice["ok"])
-    return 1 if advice["fail"] else 0
-
-
-def _check_steps(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    from cryptography.hazmat.backends.openssl.backend import backend
-
     global _listener
-    python, openssl = sys.version.split()[0], backend.openssl_version_text()
-    yield "ok", f"Python {python}, cryptography {cryptography.__version__}, {openssl}"
-    told: list[str] = []  # of the key; what calls tell has a line of its own
+    key, first = None, dict[str, str]()
 
-    def collect(_kind: str, message: str) -> None:
-        told.append(message)
+    def report(kind: str, message: str) -> None:
+        if kind in ("ok", "warning", "fail"):
+            line = _printable(message)
+            first.setdefault(kind, line)
+            print(f"{kind[:4]:5} {line}", flush=True)
+        else:
+            say(kind, message)
 
-    key, listener, _listener = None, _listener, collect
+    _listener = report  # of these steps, and of what the functions below them tell
     try:
-        key = _option_key(options)
-        yield from _check_key(key, _key_path(options))
+        key = _check_key(options)
     except CdpError as error:
-        yield "fail", f"key: {error}"
-    _listener = listener
-    yield from (("warn", message) for message in told)
+        _tell("fail", f"key: {error}")
     if "offline" not in options:
         try:
-            yield from _check_network(key, options)
+            _check_network(key, options)
         except CdpError as error:
-            yield "fail", f"network: {error}"
+            _tell("fail", f"network: {error}")
+    advice = first.get("fail") or first.get("warning")
+    print(f"First: {advice}" if advice else "All is well.")
+    return 1 if "fail" in first else 0
 
 
-def _check_key(key: ApiKey, path: str | None) -> Iterator[tuple[str, str]]:
+def _check_key(options: Mapping[str, str]) -> ApiKey:
+    from cryptography.hazmat.backends.openssl.backend import backend
+
+    python, openssl = sys.version.split()[0], backend.openssl_version_text()
+    _tell("ok", f"Python {python}, cryptography {cryptography.__version__}, {openssl}")
+    key, source = _option_key(options), _key_path(options) or "the environment"
     curve = "ECDSA P-256" if key.algorithm == "ES256" else "Ed25519"
-    source = path or "the environment"
     with contextlib.suppress(OSError, ValueError):
-        mode = os.stat(os.path.expanduser(path or "")).st_mode
+        mode = os.stat(os.path.expanduser(source)).st_mode
         source += f" (mode {stat.S_IMODE(mode):o})"
-    yield "ok", f"key {key.name} from {source}: {curve} ({key.algorithm})"
+    _tell("ok", f"key {key.name} from {source}: {curve} ({key.algorithm})")
     for repair in key.repairs:
-        yield ("warn" if "bare seed" in repair else "ok"), f"mended, {repair}"
-    if not re.fullmatch(KEY_NAME, key.name):
-        yield "warn", "its name is neither organizations/.../apiKeys/... nor a UUID"
+        _tell("warning" if "bare seed" in repair else "ok", f"mended, {repair}")
     problems = inspect_jwt(key.rest_jwt("GET", "/"), key=key).problems
-    yield ("fail", "; ".join(problems)) if problems else ("ok", "it signs and verifies")
+    found = "; ".join(problems) or "it signs and verifies"
+    _tell("fail" if problems else "ok", found)
+    return key
 
 
-def _check_network(
-    key: ApiKey | None, options: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
+def _check_network(key: ApiKey | None, options: Mapping[str, str]) -> None:
     import socket
     import urllib.request
 
@@ -1652,61 +1646,57 @@ def _check_network(
     if not proxy or urllib.request.proxy_bypass(name):
         proxy = "none"
     proxy = re.sub(r"(?s)\A(\w+://)?.*@", r"\1***@", proxy)
-    yield "ok", f"proxy: {proxy}; CAs: {os.environ.get('SSL_CERT_FILE', 'the system')}"
+    authorities = os.environ.get("SSL_CERT_FILE", "the system")
+    _tell("ok", f"proxy: {proxy}; CAs: {authorities}")
     if proxy == "none":
-        try:
+        with contextlib.suppress(OSError):  # the call says what is wrong
             found = {str(each[4][0]) for each in socket.getaddrinfo(name, 443)}
-        except OSError as error:
-            raise _transport_error(error, host) from None
-        yield "ok", f"{name} is {', '.join(sorted(found)[:4])}"
+            _tell("ok", f"{name} is {', '.join(sorted(found)[:4])}")
     with Client(key, host=host, timeout=_option_timeout(options)) as client:
         started = time.time()
         try:
-            response: Response | ApiError = client.get("/api/v3/brokerage/time")
+            answer: Response | ApiError = client.get("/api/v3/brokerage/time")
         except ApiError as error:
-            response = error
+            answer = error
         middle = (started + time.time()) / 2
-        state = "ok" if response.status < 300 else "warn"
-        yield state, f"{host} answers over TLS: HTTP {response.status}"
-        yield _check_clock(response, middle)
+        state = "ok" if answer.status < 300 else "warning"
+        _tell(state, f"{host} answers over TLS: HTTP {answer.status}")
+        _check_clock(answer, middle)
         if key:
-            yield _check_permissions(client)
+            _check_permissions(client)
 
 
-def _check_clock(answer: Response | ApiError, middle: float) -> tuple[str, str]:
+def _check_clock(answer: Response | ApiError, middle: float) -> None:
     """Compare the clock with the server's, in milliseconds where it gives them."""
     found = re.search(rb'"epochMillis"\s*:\s*"?([0-9]{10,16})', answer.body)
     server = int(found[1]) / 1000 if found else _epoch(answer.headers.get("Date"))
     if server is None:
-        return "warn", "clock: the server tells no time"
-    ahead, precision = middle - server, 0.0 if found else 1.0  # seconds, of Date
-    shown = f"clock: {ahead:+.{3 if found else 0}f} s from the server's"
-    if -LIFETIME + BACKDATE + precision < ahead < BACKDATE - precision:
-        # A clock that is behind shortens the two minutes that a token lives.
-        return "ok" if ahead > -30 else "warn", shown
-    return "fail", f"{shown}; set this machine's clock"
+        return _tell("warning", "clock: the server tells no time")
+    ahead, digits = middle - server, 3 if found else 0
+    clock = f"clock: {ahead:+.{digits}f} s from the server's"
+    if not BACKDATE - LIFETIME < ahead < BACKDATE:
+        return _tell("fail", f"{clock}; set this machine's clock")
+    # A clock that is behind shortens the two minutes that a token lives.
+    return _tell("ok" if ahead > -30 else "warning", clock)
 
 
-def _check_permissions(client: Client) -> tuple[str, str]:
+def _check_permissions(client: Client) -> None:
     try:
         granted = client.get(PERMISSIONS).json()
     except ApiError as error:
-        refused = error.status in (401, 403)
-        what = "the key is refused" if refused else "the permissions cannot be read"
-        return "fail", "; ".join((f"{what}: {error}", *error.hints))
-    if not isinstance(granted, dict) or "can_view" not in granted:
-        return "warn", "the answer does not tell what the key may do"
+        return _tell("fail", "; ".join((f"permissions: {error}", *error.hints)))
+    granted = granted if isinstance(granted, dict) else {}
     names = ("can_view", "can_trade", "can_transfer")
     allowed = ", ".join(name for name in names if granted.get(name)) or "nothing"
     portfolio = granted.get("portfolio_type", "?")
-    state = "ok" if granted.get("can_view") else "warn"
-    return state, f"the key is accepted; it may: {allowed} ({portfolio})"
+    state = "ok" if granted.get("can_view") else "warning"
+    return _tell(state, f"the key is accepted; it may: {allowed} ({portfolio})")
 
 
 def _run(arguments: Sequence[str], program: str, command: str) -> int:
     global _listener
     words, options, params = _parse_arguments(arguments)
-    _listener = partial(_say, program, "verbose" in options)
+    say = _listener = partial(_say, program, "verbose" in options)
     if options.keys() & {"help", "h"}:
         print((SYNOPSIS + HELP).format(command), end="")
     elif "version" in options:
@@ -1720,7 +1710,7 @@ def _run(arguments: Sequence[str], program: str, command: str) -> int:
         if words[0] == "decode":
             return _decode(words[1:], options)
         if words[0] == "check":
-            return _check(options)
+            return _check(options, say)
         if "call" in options:
             _call(words, options, params)
         else:

@@ -3968,11 +3968,11 @@ def test_check_lets_a_clock_pass_that_does_no_harm(run, online, ahead, state):
 def test_check_calls_nothing_a_refusal_that_is_none(run, online):
     online.routes["GET", cdp_jwt.PERMISSIONS] = (True, status(503, b"later"))
     result = checked(run, "--host", online.host, "--timeout", "0.2")
-    fail = "the permissions cannot be read: HTTP 503: later"
+    fail = "permissions: HTTP 503: later"
     assert last_lines(result) == [f"fail  {fail}", f"First: {fail}"]
     online.routes["GET", cdp_jwt.PERMISSIONS] = (True, status(200, []))
     result = checked(run, "--host", online.host)
-    assert last_lines(result)[0] == "warn  the answer does not tell what the key may do"
+    assert last_lines(result)[0] == "warn  the key is accepted; it may: nothing (?)"
 
 
 def test_check_takes_the_date_where_there_is_no_time(run, online):
@@ -3985,7 +3985,7 @@ def test_check_takes_the_date_where_there_is_no_time(run, online):
 def test_check_names_a_key_that_is_refused(run, online):
     online.keys.clear()
     result = checked(run, "--host", online.host)
-    fail = f"the key is refused: HTTP 401: Unauthorized; {POSSIBLE}"
+    fail = f"permissions: HTTP 401: Unauthorized; {POSSIBLE}"
     assert last_lines(result) == [f"fail  {fail}", f"First: {fail}"]
 
 
@@ -4013,10 +4013,9 @@ def test_check_names_what_was_mended_and_what_is_loose(run, with_key):
     with_key.chmod(0o644)
     result = checked(run, "--offline")
     assert last_lines(result) == [
-        "warn  mended, secret: a bare seed, taken as it is: nothing can prove it",
-        "warn  its name is neither organizations/.../apiKeys/... nor a UUID",
         f"warn  {with_key}: group or others can read this key; chmod 600 it",
-        "First: mended, secret: a bare seed, taken as it is: nothing can prove it",
+        "warn  mended, secret: a bare seed, taken as it is: nothing can prove it",
+        f"First: {with_key}: group or others can read this key; chmod 600 it",
     ]
     assert result.code == 0
 
