@@ -1340,19 +1340,15 @@ COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
   $ export CDP_KEY_FILE=cdp_api_key.json
   $ {0} GET /api/v3/brokerage/accounts --call --paginate
 """
-VALUED: Final = ("data", "param", "timeout", "key-file", "key-name", "host",
-                 "not-before")  # fmt: skip
-FITTING: Final = {  # the options that go with each kind of command
-    "every command": "key-file key-name verbose version help",
-    "a token; add --call": "export header not-before host",
-    "--call": "call data param include paginate timeout no-auth host",
-    "ws": "export header not-before",
+FITTING: Final = {  # the options of each kind of command; those with = have a value
+    "every command": "key-file= key-name= verbose version help",
+    "a token; add --call": "export header not-before= host=",
+    "--call": "call data= param= include paginate timeout= no-auth host=",
+    "ws": "export header not-before=",
     "ws CHANNEL": "",
     "decode": "",
-    "check": "offline host timeout",
+    "check": "offline host= timeout=",
 }
-EXCLUDING: Final = (("export", "header"), ("no-auth", "key-file"),
-                    ("no-auth", "key-name"), ("paginate", "data"))  # fmt: skip
 
 
 class _UsageError(CdpError):
@@ -1361,108 +1357,77 @@ class _UsageError(CdpError):
 
 def _parse_arguments(
     arguments: Sequence[str],
-) -> tuple[list[str], dict[str, str], dict[str, list[str]]]:
+) -> tuple[list[str], dict[str, str], list[str]]:
     """Return words, options (a flag's value is "") and the parameters of --param."""
     import getopt
 
-    known = {name for names in FITTING.values() for name in names.split()}
-    forms = [f"{name}=" if name in VALUED else name for name in known]
+    forms = {*" ".join(FITTING.values()).split()}
     try:
         found, words = getopt.gnu_getopt([*arguments], "h", forms)
     except getopt.GetoptError as error:
-        fault = "needs a" if error.opt in VALUED else "takes no"
-        is_known = error.opt in known
-        problem = f"--{error.opt} {fault} value" if is_known else "unknown option"
-        raise _UsageError(problem) from None
-    options: dict[str, str] = {}
-    params: dict[str, list[str]] = {}
-    for option, text in found:
-        name, separator, value = text.partition("=")
-        if option == "--param" and not separator:
-            raise _UsageError("--param takes NAME=VALUE")
-        if option == "--param":
-            params.setdefault(name, []).append(value)
-        elif option[2:] in options:
-            raise _UsageError(f"{option} is given twice")
-        options[option.lstrip("-")] = text
-    return words, options, params
+        is_known = {error.opt, f"{error.opt}="} & forms
+        raise _UsageError(error.msg if is_known else "unknown option") from None
+    params = [text for option, text in found if option == "--param"]
+    return words, dict(found), params
 
 
-def _kind_of_command(words: list[str], options: Mapping[str, str]) -> str:
-    """Return the row of FITTING that a command line is of."""
-    command, count = words[0], len(words) - 1
-    if command == "ws":
-        return "ws CHANNEL" if count else "ws"
-    if command in ("decode", "check"):
-        if count > (command == "decode"):
-            most = "one TOKEN" if command == "decode" else "no more words"
-            raise _UsageError(f"{command} takes {most}; {count} were given")
-        return command
-    if command.upper() not in METHODS:
-        raise _UsageError("unknown command or method")
-    if count != 1:
-        raise _UsageError(f"METHOD takes one PATH; {count} were given")
-    if "paginate" in options and command.upper() != "GET":
-        raise _UsageError("--paginate goes with GET")
-    return "--call" if "call" in options else "a token; add --call"
-
-
-def _check_options(words: list[str], options: Mapping[str, str]) -> None:
-    """Refuse options that would have no effect, and such as exclude each other."""
-    kind = _kind_of_command(words, options)
+def _check_usage(words: list[str], options: Mapping[str, str]) -> None:
+    """Refuse what is no command, and options that would have no effect."""
+    command, *rest = words or [""]
+    if command.upper() in METHODS and len(rest) == 1:
+        kind = "--call" if "--call" in options else "a token; add --call"
+    elif command == "ws" and rest:
+        kind = "ws CHANNEL"
+    elif len(rest) <= {"ws": 0, "decode": 1, "check": 0}.get(command, -1):
+        kind = command
+    else:
+        raise _UsageError("unknown command, or more or fewer words than it takes")
+    fitting = f"{FITTING['every command']} {FITTING[kind]}".replace("=", "").split()
     for option in options:
-        if option not in f"{FITTING[kind]} {FITTING['every command']}".split():
-            raise _UsageError(f"--{option} does not go with {kind}")
-    for one, other in EXCLUDING:
-        if one in options and other in options:
-            raise _UsageError(f"--{one} and --{other} exclude each other")
-    token = (words[1:] or ["-"])[0] if kind == "decode" else None
-    if [_key_path(options), options.get("data"), token].count("-") > 1:
+        if option[2:] not in fitting:
+            raise _UsageError(f"{option} does not go with {kind}")
+    inputs = [_key_path(options), options.get("--data")]
+    if kind == "decode":
+        inputs += rest or ["-"]
+    if inputs.count("-") > 1:
         raise _UsageError("standard input is one thing: a key file, data or a token")
 
 
 def _key_path(options: Mapping[str, str]) -> str | None:
-    return options.get("key-file", os.environ.get("CDP_KEY_FILE") or None)
+    return options.get("--key-file", os.environ.get("CDP_KEY_FILE") or None)
 
 
 def _option_key(options: Mapping[str, str]) -> ApiKey:
     path = _key_path(options)
     if path is not None:
-        return ApiKey.from_file(path, options.get("key-name"))
-    if "key-name" in options:
+        return ApiKey.from_file(path, options.get("--key-name"))
+    if "--key-name" in options:
         raise _UsageError("--key-name goes with --key-file or CDP_KEY_FILE")
     return ApiKey.from_env()
 
 
-def _option_time(options: Mapping[str, str]) -> int | datetime | None:
-    text = options.get("not-before")
-    if text is None:
-        return None
-    if re.fullmatch(r"\+[0-9]{1,9}", text):
-        return int(time.time()) + int(text)
+def _option_client(options: Mapping[str, str], key: ApiKey | None) -> Client:
+    try:
+        timeout = float(options.get("--timeout", 10))
+    except ValueError:
+        raise _UsageError("--timeout takes a number of seconds") from None
+    return Client(key, host=options.get("--host", DEFAULT_HOST), timeout=timeout)
+
+
+def _option_time(text: str) -> int | datetime:
     from datetime import datetime
 
     with contextlib.suppress(ValueError):
-        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-        if moment.utcoffset() is not None:
-            return moment
+        if text.startswith("+"):
+            return int(time.time()) + int(text)
+        return datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
     raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
 
 
-def _option_timeout(options: Mapping[str, str]) -> float:
-    try:
-        return float(options.get("timeout", 10))
-    except ValueError:
-        raise _UsageError("--timeout takes a number of seconds") from None
-
-
-def _option_data(options: Mapping[str, str]) -> bytes | None:
+def _option_data(text: str) -> bytes:
     """Return the body as it was given, to the byte, if it is JSON."""
-    text = options.get("data")
-    if text is None:
-        return None
+    is_file = text == "-" or text.startswith("@")
     try:
-        is_file = text == "-" or text.startswith("@")
         body = _read(text.lstrip("@")) if is_file else text.encode()
         json.loads(body, parse_constant=int)  # which NaN and Infinity are not
         return body
@@ -1475,23 +1440,27 @@ def _option_data(options: Mapping[str, str]) -> bytes | None:
 
 def _print_token(words: list[str], options: Mapping[str, str]) -> None:
     command, *rest = words
-    if command == "ws" and rest:
-        return print(ws_message(rest[0], rest[1:], key=_option_key(options)))
-    not_before, uri = _option_time(options), None
+    key, not_before = _option_key(options), None
+    if "--not-before" in options:
+        not_before = _option_time(options["--not-before"])
     if command != "ws":
-        uri = format_jwt_uri(command, rest[0], options.get("host", DEFAULT_HOST))
-    token = _option_key(options)._issue(uri, not_before)
-    if "export" in options:
-        print(f"export JWT='{token}'")  # a token has no quotes
+        host = options.get("--host", DEFAULT_HOST)
+        text = key.rest_jwt(command, rest[0], host=host, not_before=not_before)
+    elif rest:
+        text = ws_message(rest[0], rest[1:], key=key)
     else:
-        print(f"Authorization: Bearer {token}" if "header" in options else token)
-    if uri and sys.stdout.isatty():
+        text = key.ws_jwt(not_before=not_before)
+    if "--export" in options:
+        text = f"export JWT='{text}'"  # a token has no quotes
+    elif "--header" in options:
+        text = f"Authorization: Bearer {text}"
+    print(text)
+    if command != "ws" and sys.stdout.isatty():
         _tell("hint", "this is a token for the request; --call sends the request")
-    return None
 
 
 def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> None:
-    if "include" in options:
+    if "--include" in options:
         print(f"HTTP/1.1 {answer.status}")
         for name, value in answer.headers.items():
             print(_printable(f"{name}: {value}"))
@@ -1499,7 +1468,7 @@ def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> No
     sys.stdout.flush()
     # JSON's strings hold no line breaks, so that those of a page can go.
     page = b"".join(answer.body.splitlines()) + b"\n"
-    sys.stdout.buffer.write(page if "paginate" in options else answer.body)
+    sys.stdout.buffer.write(page if "--paginate" in options else answer.body)
     sys.stdout.buffer.flush()
 
 
@@ -1516,15 +1485,19 @@ def _permission_hints(client: Client, path: str) -> Iterator[str]:
                 yield f"the key is valid, but may not do this: its {name} is false"
 
 
-def _call(
-    words: list[str], options: Mapping[str, str], query: Mapping[str, list[str]]
-) -> None:
-    method, path = words
-    data, timeout = _option_data(options), _option_timeout(options)
-    key = None if "no-auth" in options else _option_key(options)
-    with Client(key, host=options.get("host", DEFAULT_HOST), timeout=timeout) as client:
+def _call(words: list[str], options: Mapping[str, str], params: list[str]) -> None:
+    (method, path), paginate = words, "--paginate" in options
+    query: dict[str, list[str]] = {}
+    for param in params:
+        name, _, value = param.partition("=")
+        query.setdefault(name, []).append(value)
+    data = _option_data(options["--data"]) if "--data" in options else None
+    if paginate and (data is not None or method.upper() != "GET"):
+        raise _UsageError("--paginate goes with GET, and without --data")
+    key = None if "--no-auth" in options else _option_key(options)
+    with _option_client(options, key) as client:
         try:
-            if "paginate" not in options:
+            if not paginate:
                 answer = client.request(method, path, params=query, json=data)
                 return _print_answer(answer, options)
             for number, page in enumerate(client.pages(path, query), 1):
@@ -1560,11 +1533,11 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
     try:
         key = _option_key(options)
         signed = f"not verified: its kid is not {key.name}, the key at hand"
-        if "key-file" in options or key.name == found.header.get("kid"):
+        if "--key-file" in options or key.name == found.header.get("kid"):
             found = inspect_jwt(text, key=key, now=now)
             signed = "" if found.problems else f"by {key.name}"
     except InvalidKeyError as error:
-        if "key-file" in options:
+        if "--key-file" in options:
             raise
         signed = f"not verified: {error}"
     for line in _decode_lines(found, signed, now):
@@ -1608,7 +1581,7 @@ def _check(options: Mapping[str, str], say: Callable[[str, str], None]) -> int:
         key = _check_key(options)
     except CdpError as error:
         _tell("fail", f"key: {error}")
-    if "offline" not in options:
+    if "--offline" not in options:
         try:
             _check_network(key, options)
         except CdpError as error:
@@ -1641,7 +1614,7 @@ def _check_network(key: ApiKey | None, options: Mapping[str, str]) -> None:
     import socket
     import urllib.request
 
-    host = _checked_host(options.get("host", DEFAULT_HOST))
+    host = _checked_host(options.get("--host", DEFAULT_HOST))
     name, proxy = host.partition(":")[0], urllib.request.getproxies().get("https", "")
     if not proxy or urllib.request.proxy_bypass(name):
         proxy = "none"
@@ -1652,7 +1625,7 @@ def _check_network(key: ApiKey | None, options: Mapping[str, str]) -> None:
         with contextlib.suppress(OSError):  # the call says what is wrong
             found = {str(each[4][0]) for each in socket.getaddrinfo(name, 443)}
             _tell("ok", f"{name} is {', '.join(sorted(found)[:4])}")
-    with Client(key, host=host, timeout=_option_timeout(options)) as client:
+    with _option_client(options, key) as client:
         started = time.time()
         try:
             answer: Response | ApiError = client.get("/api/v3/brokerage/time")
@@ -1696,22 +1669,20 @@ def _check_permissions(client: Client) -> None:
 def _run(arguments: Sequence[str], program: str, command: str) -> int:
     global _listener
     words, options, params = _parse_arguments(arguments)
-    say = _listener = partial(_say, program, "verbose" in options)
-    if options.keys() & {"help", "h"}:
+    say = _listener = partial(_say, program, "--verbose" in options)
+    if options.keys() & {"--help", "-h"}:
         print((SYNOPSIS + HELP).format(command), end="")
-    elif "version" in options:
+    elif "--version" in options:
         print(f"cdp_jwt {__version__}")
-    elif not words:
-        raise _UsageError("a METHOD and PATH, or a command, is missing")
     else:
-        _check_options(words, options)
+        _check_usage(words, options)
         if MISSING:
             raise CdpError(MISSING)
         if words[0] == "decode":
             return _decode(words[1:], options)
         if words[0] == "check":
             return _check(options, say)
-        if "call" in options:
+        if "--call" in options:
             _call(words, options, params)
         else:
             _print_token(words, options)

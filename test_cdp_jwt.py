@@ -3636,6 +3636,12 @@ def test_command_dates_a_token_for_later(run, with_key, frozen, text, nbf):
         assert (claims["nbf"], claims["exp"]) == (nbf, nbf + 120)
 
 
+def test_command_refuses_a_time_without_an_offset(run, with_key):
+    result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T08:00:00")
+    message = "not_before is neither an int (epoch seconds) nor a time with an offset"
+    assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
+
+
 def test_command_refuses_a_window_that_is_over(run, with_key, frozen):
     result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T07:57:00Z")
     assert result == Result(
@@ -3692,7 +3698,7 @@ def test_command_help_names_every_option(run):
     text = run("--help").out
     for options in cdp_jwt.FITTING.values():
         for option in options.split():
-            assert f"--{option}" in text
+            assert f"--{option.rstrip('=')}" in text
 
 
 def test_command_version(run):
@@ -3711,24 +3717,22 @@ CANARY = "c4n4ryc4n4ryc4n4ry"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["FROB", "/x"], "unknown command or method"),
-        (["PTACH", "/x"], "unknown command or method"),
-        (["GET"], "METHOD takes one PATH; 0 were given"),
-        (["GET", "/x", CANARY], "METHOD takes one PATH; 2 were given"),
+        (["FROB", "/x"], "unknown command, or more or fewer words than it takes"),
+        (["PTACH", "/x"], "unknown command, or more or fewer words than it takes"),
+        (["GET"], "unknown command, or more or fewer words than it takes"),
+        (["GET", "/x", CANARY], "unknown command, or more or fewer words than it takes"),
         (["GET", "/x", "--exprot"], "unknown option"),
         (["GET", "/x", f"--{CANARY}"], "unknown option"),
         (["GET", "/x", f"-{CANARY}"], "unknown option"),
-        ([CANARY], "unknown command or method"),
-        (["GET", "/x", "--host"], "--host needs a value"),
-        (["GET", "/x", f"--export={CANARY}"], "--export takes no value"),
-        (["GET", "/x", "--export", "--header"], "--export and --header exclude each other"),
+        ([CANARY], "unknown command, or more or fewer words than it takes"),
+        (["GET", "/x", "--host"], "option --host requires argument"),
+        (["GET", "/x", f"--export={CANARY}"], "option --export must not have an argument"),
         (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
         (["ws", "user", "--not-before", "+1"], "--not-before does not go with ws CHANNEL"),
         (["GET", "/x", "--not-before", CANARY], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
-        (["GET", "/x", "--not-before", "2027-01-15T08:00:00"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
         (["GET", "/x", "--not-before", "-5"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
         ([*SEC1.splitlines()[:2], "/x"], "unknown option"),
-        (["GET", "/x", PORTAL], "METHOD takes one PATH; 2 were given"),
+        (["GET", "/x", PORTAL], "unknown command, or more or fewer words than it takes"),
     ],
 )  # fmt: skip
 def test_command_that_is_misspelt_is_refused_without_repeating_it(
@@ -3860,7 +3864,8 @@ def test_decode_with_a_broken_key_file_says_so(run, key_file):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["decode", "a", "b"], "decode takes one TOKEN; 2 were given"),
+        (["decode", "a", "b"], "unknown command, or more or fewer words than it takes"),
+        (["check", "a"], "unknown command, or more or fewer words than it takes"),
         (["decode", "a", "--export"], "--export does not go with decode"),
         (
             ["decode", "--key-file", "-"],
@@ -4230,25 +4235,16 @@ def test_command_warns_of_the_clock(run, online):
             "--not-before does not go with --call",
         ),
         (
-            ["GET", "/x", "--call", "--no-auth", "--key-file", "x"],
-            "--no-auth and --key-file exclude each other",
-        ),
-        (
             ["POST", "/x", "--call", "--paginate"],
-            "--paginate goes with GET",
+            "--paginate goes with GET, and without --data",
         ),
         (
             ["GET", "/x", "--call", "--paginate", "--data", "1"],
-            "--paginate and --data exclude each other",
+            "--paginate goes with GET, and without --data",
         ),
         (["ws", "--host", "a.example"], "--host does not go with ws"),
         (["ws", "--call"], "--call does not go with ws"),
         (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
-        (
-            ["POST", "/x", "--call", "--data", "1", "--data", "2"],
-            "--data is given twice",
-        ),
-        (["GET", "/x", "--call", "--param", CANARY], "--param takes NAME=VALUE"),
         (
             ["GET", "/x", "--call", "--timeout", CANARY],
             "--timeout takes a number of seconds",
