@@ -1718,8 +1718,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _tell("hint", hint)
         return 2 if isinstance(error, _UsageError) else 1
     except KeyboardInterrupt:
-        if called:
-            _tell("error", f"interrupted{called}")
+        _tell("error", f"interrupted{called}")
         return 130
     except OSError as error:  # standard output is closed or full
         # At exit Python would flush it again, and complain (documentation of `signal`).

@@ -3781,7 +3781,7 @@ def test_command_is_interrupted_with_130(run, monkeypatch, with_key):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cdp_jwt, "_print_token", interrupt)
-    assert run("ws") == Result(130, "", "")
+    assert run("ws") == Result(130, "", "cdp_jwt: error: interrupted\n")
 
 
 needs_shell = pytest.mark.skipif(
