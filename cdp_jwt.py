@@ -1526,7 +1526,7 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
         try:
             text = _read("-", MAX_KEY_FILE).decode("utf-8", "replace")
         except OSError as error:
-            raise InvalidRequestError(f"TOKEN is {error.strerror}") from None
+            raise InvalidRequestError(f"TOKEN: {error.strerror}") from None
     found = inspect_jwt(text, now=now)
     if {*SECRET_FIELDS, "jwk", "d"} & {*found.header, *found.claims}:
         raise InvalidRequestError("this is a private key, not a token; it is not shown")
