@@ -811,7 +811,7 @@ def _signature_problems(
     elif key and alg == key.algorithm:
         public_key = key._private_key.public_key()
         try:
-            if isinstance(public_key, Ed25519PublicKey):
+            if isinstance(public_key, ed25519.Ed25519PublicKey):
                 public_key.verify(signature, signing_input)
             else:
                 halves = (signature[:32], signature[32:])
@@ -892,8 +892,15 @@ def _connect(deadline: float, address: tuple[str, int], *_: object) -> socket.so
     """Connect; unlike http.client's, all addresses of a name share the time left."""
     import socket
 
-    count = len(socket.getaddrinfo(*address, type=socket.SOCK_STREAM))
-    connected = socket.create_connection(address, _left(deadline) / count)
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    for untried in range(len(found), 0, -1):
+        target = (str(found[-untried][4][0]), address[1])
+        try:
+            connected = socket.create_connection(target, _left(deadline) / untried)
+            break
+        except OSError:
+            if untried == 1:
+                raise
     connected.settimeout(_left(deadline))  # for the TLS handshake
     return connected
 
@@ -1420,7 +1427,9 @@ def _option_time(text: str) -> int | datetime:
     with contextlib.suppress(ValueError):
         if text.startswith("+"):
             return int(time.time()) + int(text)
-        return datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+        if moment.utcoffset() is not None:
+            return moment
     raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
 
 

@@ -3636,12 +3636,6 @@ def test_command_dates_a_token_for_later(run, with_key, frozen, text, nbf):
         assert (claims["nbf"], claims["exp"]) == (nbf, nbf + 120)
 
 
-def test_command_refuses_a_time_without_an_offset(run, with_key):
-    result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T08:00:00")
-    message = "not_before is neither an int (epoch seconds) nor a time with an offset"
-    assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
-
-
 def test_command_refuses_a_window_that_is_over(run, with_key, frozen):
     result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T07:57:00Z")
     assert result == Result(
@@ -5195,7 +5189,7 @@ FULL = "cdp_jwt: error: standard output cannot be written: No space left on devi
         (lambda: None, ["--version"], 1, "cdp_jwt: error: standard output is closed\n"),
         (broken_pipe, ["--version"], 141, ""),
         (full_disk, ["--version"], 1, f"{FULL}\n"),
-        (full_disk, CALL, 1, f"{FULL}; the call was made\n"),
+        (full_disk, CALL, 1, f"{FULL}; the call may have been carried out\n"),
     ],
     ids=["closed", "a pipe that nobody reads", "a full disk", "a full disk, a call"],
 )  # fmt: skip
@@ -5240,18 +5234,13 @@ def test_time_that_the_lookup_of_a_name_took_is_counted(coinbase, trust, monkeyp
     assert coinbase.seen == []
 
 
-@pytest.mark.parametrize("error", [ValueError("filedescriptor out of range"), OSError])
-def test_connection_that_cannot_be_tested_is_not_used(
-    client, coinbase, monkeypatch, error
-):
-    """`select` takes no descriptor from 1024 on."""
-
+def test_connection_that_cannot_be_tested_is_not_used(client, coinbase, monkeypatch):
     def fail(*_):
-        raise error
+        raise OSError
 
     client.get("/echo")
     with monkeypatch.context() as patch:
-        patch.setattr(select, "select", fail)
+        patch.setattr(ssl.SSLSocket, "recv", fail)
         client.get("/echo")
     assert len({seen.connection for seen in coinbase.seen}) == 2
 
@@ -5278,16 +5267,14 @@ def test_command_names_the_transfer_that_is_not_allowed(run, online):
 
 def test_decode_without_standard_input_says_so(run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
-    message = "standard input cannot be read"
+    message = "TOKEN: closed, or not a path"
     assert run("decode") == Result(1, "", f"cdp_jwt: error: {message}\n")
 
 
-def test_decode_leaves_standard_input_to_the_token(run, stdin, monkeypatch, frozen):
+def test_decode_does_not_read_key_and_token_from_standard_input(run, monkeypatch):
     monkeypatch.setenv("CDP_KEY_FILE", "-")
-    stdin(made())
-    result = run("decode")
-    assert result.code == 0
-    assert "signed   not verified, as its key is not at hand" in result.out
+    message = "standard input is one thing: a key file, data or a token"
+    assert run("decode") == misused(message)
 
 
 def test_decode_shows_the_times_that_are_there(run, frozen):
@@ -5302,7 +5289,7 @@ def test_check_takes_the_key_of_the_environment(run, monkeypatch):
     result = checked(run, "--offline")
     assert result.code == 0
     assert result.out.splitlines()[1:] == [
-        f"ok    key {NAME} from environment: ECDSA P-256 (ES256)",
+        f"ok    key {NAME} from the environment: ECDSA P-256 (ES256)",
         "ok    it signs and verifies",
         "All is well.",
     ]
@@ -5329,8 +5316,8 @@ def test_check_says_when_the_server_tells_no_time(run, online):
 
 
 def test_check_takes_no_words(run):
-    message = "check takes no more words"
-    assert run("check", "x") == Result(2, "", f"cdp_jwt: error: {message}\n")
+    message = "unknown command, or more or fewer words than it takes"
+    assert run("check", "x") == misused(message)
 
 
 # ------------------------------------------------------ an import that does nothing
@@ -5454,9 +5441,8 @@ def documented_commands() -> list[str]:
 
 def test_options_in_the_documents_are_those_of_the_help(run):
     known = options_in(run("--help").out)
-    assert known == {
-        f"--{each.rstrip('=')}" for each in (*cdp_jwt.FLAGS, *cdp_jwt.VALUED)
-    }
+    forms = " ".join(cdp_jwt.FITTING.values()).split()
+    assert known == {f"--{form.rstrip('=')}" for form in forms}
     for command in documented_commands():
         assert options_in(command) <= known, command
     section = readme().partition("\n## On the command line\n")[2].partition("\n## ")[0]
