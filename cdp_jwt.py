@@ -580,8 +580,8 @@ class ApiKey:
         `method` is GET, POST, PUT, DELETE, PATCH or HEAD, in any case; `url_or_path` a
         path, with or without query, or an https URL with a host of its own; `host`
         `name` or `name:port`. The two minutes begin at `not_before`, in epoch seconds
-        or as an aware datetime, by default 5 s ago.
-        InvalidRequestError says what is wrong with an argument.
+        or as an aware datetime, by default 5 s ago. InvalidRequestError says what is
+        wrong with an argument.
         """
         return self._issue(format_jwt_uri(method, url_or_path, host), not_before)
 
