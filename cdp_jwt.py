@@ -1003,13 +1003,12 @@ def _hints(
 
 def _api_error(response: Response, hints: Iterable[str]) -> ApiError:
     """Return an error with the server's own message, in whichever shape it has."""
-    said: dict[str, object] = {}
+    said: dict[str, object] = {}  # by all objects, however nested; the outer ones win
+    text = response.body[:300].decode("utf-8", "replace")
     with contextlib.suppress(ValueError, RecursionError):
-        # Members of all objects, however nested; outer ones come last, and win.
         json.loads(response.body, object_pairs_hook=said.update)
-    fields = ("message", "error_details", "error", "id")
-    found = next((said[field] for field in fields if said.get(field)), None)
-    text = str(found or response.body[:300].decode("utf-8", "replace"))
+        fields = ("message", "error_details", "error", "id")
+        text = next((str(said[field]) for field in fields if said.get(field)), text)
     if 300 <= response.status < 400:
         host = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
