@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix bench strict cover clean
+.PHONY: help demo test lint matrix bench strict cover clean fuzz
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,9 @@ cover: $(VENV)/cover ## branch coverage of the module; fails below 100 %
 	$(BIN)/python -m coverage run -m pytest -q $(ARGS)
 	$(BIN)/python -m coverage report
 
+fuzz: $(VENV)/fuzz ## 20,000 examples of each property, on all cores
+	HYPOTHESIS_EXAMPLES=20000 $(BIN)/python -m pytest -q -m hypothesis -n auto $(ARGS)
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
 	rm -rf __pycache__ .coverage
@@ -50,6 +53,10 @@ $(VENV)/lint: pyproject.toml | $(BIN)/python
 
 $(VENV)/cover: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check coverage
+	touch $@
+
+$(VENV)/fuzz: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pytest-xdist
 	touch $@
 
 $(VENV)/tox: pyproject.toml | $(BIN)/python
