@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix bench strict cover clean fuzz
+.PHONY: help demo test lint matrix bench strict cover clean fuzz mutants
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,9 @@ cover: $(VENV)/cover ## branch coverage of the module; fails below 100 %
 fuzz: $(VENV)/fuzz ## 20,000 examples of each property, on all cores
 	HYPOTHESIS_EXAMPLES=20000 $(BIN)/python -m pytest -q -m hypothesis -n auto $(ARGS)
 
+mutants: $(VENV)/mutants ## which small changes of sections 3-7 the quick tests notice
+	$(BIN)/python test_cdp_jwt.py mutants $(ARGS)
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
 	rm -rf __pycache__ .coverage
@@ -57,6 +60,10 @@ $(VENV)/cover: $(VENV)/test
 
 $(VENV)/fuzz: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pytest-xdist
+	touch $@
+
+$(VENV)/mutants: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray
 	touch $@
 
 $(VENV)/tox: pyproject.toml | $(BIN)/python

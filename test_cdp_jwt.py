@@ -39,6 +39,7 @@ import secrets
 import select
 import shlex
 import shutil
+import signal
 import socket
 import socketserver
 import ssl
@@ -50,6 +51,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 import urllib.parse
 import urllib.request
 import warnings
@@ -6290,6 +6292,149 @@ def test_any_page_leads_to_the_same_host_or_nowhere(answering, target, cursor):
         assert path.partition("?")[0] in ("/x", str(target).partition("?")[0])
 
 
+# ----------------------------------------------------------------- `make mutants`
+#
+# cosmic-ray's mutants, each tried in a process forked from this one, which has imported
+# all that takes time. The tests are those that take least, the quickest first.
+
+MUTATIONS = (
+    "core/(AddNot|ExceptionReplacer|NumberReplacer|RemoveDecorator|ZeroIterationForLoop"
+    "|Replace(AndWithOr|OrWithAnd|TrueWithFalse|FalseWithTrue)"
+    "|Replace(BreakWithContinue|ContinueWithBreak)"
+    "|ReplaceUnaryOperator_Delete_(Not|USub)"
+    "|ReplaceComparisonOperator_(Eq_NotEq|NotEq_Eq|Is_IsNot|IsNot_Is|Lt_(LtE|GtE)"
+    "|LtE_(Lt|Gt)|Gt_(GtE|LtE)|GtE_(Gt|Lt))"
+    "|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Add|Div_Mul|FloorDiv_Mul|Mod_Mul"
+    "|Pow_Mul|LShift_RShift|BitAnd_BitOr))"
+)
+LONGEST_TEST = 0.3  # seconds; what takes longer tries no mutant
+LEAST_KILLED = 95  # per cent
+
+
+class Selection:
+    """A plugin for pytest: learns how long the tests take, then picks and orders them."""
+
+    def __init__(self, durations: dict[str, float]) -> None:
+        self.durations = durations
+        self.learned: dict[str, float] = collections.defaultdict(float)
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        if self.durations:
+            items[:] = [item for item in items if item.nodeid in self.durations]
+            items.sort(key=lambda item: self.durations[item.nodeid])
+
+    def pytest_runtest_logreport(self, report) -> None:
+        self.learned[report.nodeid] += report.duration if report.passed else 1e9
+
+
+def mutations_of(text: str) -> list[tuple[int, str, int]]:
+    """Line, operator and occurrence of each mutation of sections 3 to 7."""
+    from cosmic_ray import ast as trees
+    from cosmic_ray import plugins
+
+    lines, nodes = text.splitlines(), list(trees.ast_nodes(trees.get_ast(text)))
+    first, last = (
+        next(i for i, line in enumerate(lines) if re.match(rf"# -+ {section}\. ", line))
+        for section in (3, 8)
+    )
+    found = []
+    for name in plugins.operator_names():
+        if re.fullmatch(MUTATIONS, name):
+            positions = plugins.get_operator(name)().mutation_positions
+            starts = [start for node in nodes for start, _ in positions(node)]
+            found += [(line, name, number) for number, (line, _) in enumerate(starts)]
+    return sorted(each for each in found if first < each[0] <= last)
+
+
+def mutated_text(text: str, operator: str, occurrence: int) -> str:
+    from cosmic_ray import mutating, plugins
+
+    return mutating.mutate_code(text, plugins.get_operator(operator)(), occurrence)
+
+
+def in_a_fork(work: Callable[[], int], seconds: int = 120) -> int:
+    """The id of a process that does `work`, silently, for so many seconds at most."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(null, stream)
+        signal.alarm(seconds)
+        os._exit(work())
+    return child
+
+
+def tested(text: str, selection: Selection) -> int:
+    """Run the tests on the module with this text; 0 if none fails."""
+    module = types.ModuleType("cdp_jwt")
+    module.__file__ = str(MODULE)
+    sys.modules["cdp_jwt"] = module
+    try:
+        exec(compile(text, str(MODULE), "exec"), vars(module))
+    except Exception:
+        return 1
+    options = ["-p", "no:cacheprovider", "-m", "not hypothesis"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
+    if selection.durations:
+        options.append("-x")
+    return pytest.main([*options, str(HERE / "test_cdp_jwt.py")], [selection])
+
+
+def quick_tests(text: str) -> dict[str, float]:
+    """Which tests pass, and take little time, on the module as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "durations.json")
+
+        def learn() -> int:
+            selection = Selection({})
+            code = tested(text, selection)
+            path.write_text(json.dumps(selection.learned), encoding="utf-8")
+            return code
+
+        os.waitpid(in_a_fork(learn, 1200), 0)
+        learned = json.loads(path.read_text(encoding="utf-8"))
+    quick = {test: time for test, time in learned.items() if time < LONGEST_TEST}
+    unchanged = in_a_fork(lambda: tested(text, Selection(quick)))
+    if not quick or os.waitpid(unchanged, 0)[1]:
+        raise SystemExit("the quick tests fail on the module as it is")
+    return quick
+
+
+def mutants(step: int) -> None:
+    """Try each mutant, or each `step`-th, and show those that no test notices."""
+    text, started = source(), time.monotonic()
+    durations = quick_tests(text)
+    waiting = mutations_of(text)[::step]
+    count, survivors, running = len(waiting), [], {}
+    print(f"{count} mutants, {len(durations)} tests, {sum(durations.values()):.0f} s")
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            line, operator, number = waiting.pop(0)
+
+            def attempt(operator=operator, number=number) -> int:
+                changed = mutated_text(text, operator, number)
+                return tested(changed, Selection(durations))
+
+            running[in_a_fork(attempt)] = line, operator, number
+        child, status = os.wait()
+        if status == 0:
+            line, operator, number = running[child]
+            survivors.append(line)
+            changed = mutated_text(text, operator, number).splitlines()[line - 1]
+            before = text.splitlines()[line - 1]
+            print(
+                f"{line}: {operator}\n  - {before.strip()}\n  + {changed.strip()}",
+                flush=True,
+            )
+        del running[child]
+    killed = 100 * (1 - len(survivors) / count)
+    minutes = (time.monotonic() - started) / 60
+    print(
+        f"mutants: {count - len(survivors)} of {count} killed, {killed:.1f} %, {minutes:.0f} min"
+    )
+    raise SystemExit(killed < LEAST_KILLED)
+
+
 # -------------------------------------------------------------------- `make demo`
 
 
@@ -6359,4 +6504,6 @@ def as_program(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["mutants"]:
+        mutants(int((*sys.argv[2:], 1)[0]))
     as_program(sys.argv[1:])
