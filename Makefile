@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix bench strict cover clean fuzz mutants
+.PHONY: help demo test lint matrix bench cover clean fuzz mutants
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -17,19 +17,18 @@ demo: $(VENV)/test ## sign with a throwaway key, decode the token, verify it wit
 test: $(VENV)/test ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/lint ## mypy (strict) and ruff
+lint: $(VENV)/lint ## mypy and pyright, both strict, ruff and bandit
 	$(BIN)/mypy
-	$(BIN)/ruff check
-
-strict: $(VENV)/lint ## bandit, and pyright in its strict mode
-	$(BIN)/bandit --quiet cdp_jwt.py
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/ruff check
+	$(BIN)/bandit --quiet cdp_jwt.py
 
 matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryptography
 	PATH="$$PATH:$(PYENV_BINS)" $(BIN)/tox run $(ARGS)
 
 bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
 	$(BIN)/python -m pytest -m bench -q --benchmark-quiet $(ARGS)
+
 cover: $(VENV)/cover ## branch coverage of the module; fails below 100 %
 	$(BIN)/python -m coverage run -m pytest -q $(ARGS)
 	$(BIN)/python -m coverage report

@@ -40,9 +40,9 @@ import stat
 import sys
 import time
 from functools import lru_cache, partial, partialmethod
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union, cast
 
-MISSING = ""  # what keeps the command from signing, if anything does
+problem = ""
 try:
     import cryptography
 
@@ -55,12 +55,14 @@ try:
 
     ECDSA_SHA256 = ec.ECDSA(SHA256())
 except ImportError as error:
-    MISSING = (
+    problem = (
         f"cryptography >= 3.4.8 is needed ({error}); pip install cryptography,"
         " apt install python3-cryptography or dnf install python3-cryptography"
     )
     if __name__ != "__main__":  # the command still answers --help and --version
-        raise ImportError(MISSING) from error
+        raise ImportError(problem) from error
+
+MISSING: Final = problem  # what keeps the command from signing, if anything does
 
 if TYPE_CHECKING:
     import socket
@@ -139,6 +141,11 @@ def _tell(kind: str, message: str) -> None:
 
     level = logging.WARNING if kind == "warning" else logging.DEBUG
     return logging.getLogger(__name__).log(level, "%s", message)
+
+
+def _members(value: object) -> dict[str, object]:
+    """Return the members of a JSON object, and none of anything else."""
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _first_match(table: Iterable[tuple[str, str, str]], evidence: str) -> str:
@@ -360,7 +367,8 @@ def _parse_key_file(text: str, name: str | None) -> tuple[str, str, list[str]]:
     # Where a file has both fields, the name may be a nickname of the id.
     best = name or max(names, key=lambda each: "/apiKeys/" in str(each))
     allowed = fields.get("allowedIps")
-    return best, secrets[0], allowed if isinstance(allowed, list) else []
+    listed = cast("list[str]", allowed) if isinstance(allowed, list) else []
+    return best, secrets[0], listed
 
 
 PAIRS: Final = (  # the variables of Coinbase's SDKs, for a key's name and its secret
@@ -463,8 +471,10 @@ def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, s
 @lru_cache(maxsize=256)  # requests recur, and this takes a fifth of a signature's time
 def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
     if method.upper() not in METHODS:
+        # No other word is shown: it may be a secret in the wrong place.
+        shown = f" {method}" if re.fullmatch("[A-Za-z]{1,9}", method) else ""
         expected = ", ".join(METHODS)
-        raise InvalidRequestError(f"unknown method; expected one of {expected}")
+        raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
     url, path = re.match("([A-Za-z]+)://([^/?#]*)", url_or_path), url_or_path
     if url:
         if url[1].lower() != "https":
@@ -724,15 +734,14 @@ def _json_object(text: str, what: str, problems: list[str]) -> dict[str, object]
             problems.append(f"the {what} has a member twice")
         return dict(pairs)
 
-    octets = _octets(text, what, problems)
+    octets, found = _octets(text, what, problems), None
     if octets.count(b"[") + octets.count(b"{") < 50:  # or the stack might end
         with contextlib.suppress(ValueError):
             text = octets.decode()  # UTF-8, and int takes no NaN
             found = json.loads(text, object_pairs_hook=members, parse_constant=int)
-            if isinstance(found, dict):
-                return found
-    problems.append(f"the {what} is no JSON object")
-    return {}
+    if not _members(found):
+        problems.append(f"the {what} is no JSON object, or an empty one")
+    return _members(found)
 
 
 def _true(rules: Iterable[tuple[object, str]]) -> list[str]:
@@ -849,7 +858,7 @@ def inspect_jwt(
     problems += _uri_problems(claims["uri"]) if "uri" in claims else ()
     signing_input = text.rpartition(".")[0].encode("ascii", "replace")
     problems += _signature_problems(signing_input, signature, header.get("alg"), key)
-    notes = []
+    notes: list[str] = []
     if "uris" in claims:
         notes.append("uris instead of uri is for other CDP APIs than Advanced Trade")
     elif "uri" not in claims:
@@ -893,16 +902,17 @@ def _connect(deadline: float, address: tuple[str, int], *_: object) -> socket.so
     import socket
 
     found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    for untried in range(len(found), 0, -1):
-        target = (str(found[-untried][4][0]), address[1])
+    while True:
+        share = _left(deadline) / len(found)
+        target = (str(found.pop(0)[4][0]), address[1])
         try:
-            connected = socket.create_connection(target, _left(deadline) / untried)
-            break
+            connected = socket.create_connection(target, share)
         except OSError:
-            if untried == 1:
+            if not found:
                 raise
-    connected.settimeout(_left(deadline))  # for the TLS handshake
-    return connected
+        else:
+            connected.settimeout(_left(deadline))  # for the TLS handshake
+            return connected
 
 
 def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse:
@@ -915,7 +925,8 @@ def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse
 
     def timed_read_into(buffer: memoryview) -> int | None:
         count = read_into(buffer)
-        if not count and answer.headers is None:  # half of them would pass for all
+        # Half of the headers would pass for all of them.
+        if not count and getattr(answer, "headers", None) is None:
             raise ConnectionResetError
         sock.settimeout(_left(deadline))  # of the next read, or TLS behind a proxy
         return count
@@ -1030,7 +1041,8 @@ def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
 
     pairs: list[tuple[str, object]] = []
     for name, value in params.items():
-        values = value if isinstance(value, (list, tuple)) else [value]
+        is_list = isinstance(value, (list, tuple))
+        values = cast("list[object]", value) if is_list else [value]
         pairs += [(name, each) for each in values if each is not None]
     query = urlencode(pairs, quote_via=quote, errors="surrogatepass")
     separator = "&" if "?" in str(url_or_path) else "?"
@@ -1096,8 +1108,9 @@ class Client:
         # By hand: it follows no redirect, speaks https: alone, and is no one else's.
         self._opener = urllib.request.OpenerDirector()
         proxies = urllib.request.getproxies()
-        if re.match("(?i)(?!http://)[^/:]+:/", proxies.get("https", "")):
-            proxies["https"] = "one that urllib cannot speak to"  # an InvalidURL
+        if not re.fullmatch("(?i)(http://)?[^/]*/?", proxies.get("https", "")):
+            # urllib would quote it, with its password; of this it makes an InvalidURL.
+            proxies["https"] = "not http://host:port"
         self._opener.add_handler(urllib.request.ProxyHandler(proxies))
         handler = urllib.request.BaseHandler()
         vars(handler)["https_open"] = self._exchange
@@ -1281,14 +1294,12 @@ class Client:
         while True:
             try:
                 response = self.get(path, params=query)
-                found = response.json()
+                page = _members(response.json())
             except CdpError as error:
                 error.args = (f"{error}; to go on: {place}" if place else str(error),)
                 raise
             yield response
-            page = found if isinstance(found, dict) else {}
-            links = page.get("pagination")
-            linked = links.get("next_uri") if isinstance(links, dict) else None
+            linked = _members(page.get("pagination")).get("next_uri")
             cursor = None if page.get("has_next") is False else page.get("cursor")
             if linked:
                 if not PATH.fullmatch(str(linked)):
@@ -1488,8 +1499,7 @@ def _permission_hints(client: Client, path: str) -> Iterator[str]:
     name = "can_trade" if "/orders" in path else "can_transfer"
     if re.search("/orders|/transactions|/move_funds|/transfer", path):
         with contextlib.suppress(CdpError):
-            granted = client.get(PERMISSIONS).json()
-            if isinstance(granted, dict) and granted.get(name) is False:
+            if _members(client.get(PERMISSIONS).json()).get(name) is False:
                 yield f"the key is valid, but may not do this: its {name} is false"
 
 
@@ -1663,10 +1673,9 @@ def _check_clock(answer: Response | ApiError, middle: float) -> None:
 
 def _check_permissions(client: Client) -> None:
     try:
-        granted = client.get(PERMISSIONS).json()
+        granted = _members(client.get(PERMISSIONS).json())
     except ApiError as error:
         return _tell("fail", "; ".join((f"permissions: {error}", *error.hints)))
-    granted = granted if isinstance(granted, dict) else {}
     names = ("can_view", "can_trade", "can_transfer")
     allowed = ", ".join(name for name in names if granted.get(name)) or "nothing"
     portfolio = granted.get("portfolio_type", "?")
@@ -1676,6 +1685,8 @@ def _check_permissions(client: Client) -> None:
 
 def _run(arguments: Sequence[str], program: str, command: str) -> int:
     global _listener
+    if sys.stdout is None:
+        raise CdpError("standard output is closed")
     words, options, params = _parse_arguments(arguments)
     say = _listener = partial(_say, program, "--verbose" in options)
     if options.keys() & {"--help", "-h"}:
@@ -1713,8 +1724,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     called = "; the call may have been carried out" if "--call" in arguments else ""
     _listener = partial(_say, program, False)
     try:
-        if sys.stdout is None:
-            raise CdpError("standard output is closed")
         code = _run(arguments, program, command)
         sys.stdout.flush()
         return code
