@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix bench cover clean fuzz mutants
+.PHONY: help demo test lint matrix distro bench cover fuzz mutants clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,6 +29,9 @@ matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryp
 bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
 	$(BIN)/python -m pytest -m bench -q --benchmark-quiet $(ARGS)
 
+distro: $(VENV)/distro/ready ## test with the distribution's python3-cryptography
+	$(VENV)/distro/bin/python -m pytest $(ARGS)
+
 cover: $(VENV)/cover ## branch coverage of the module; fails below 100 %
 	$(BIN)/python -m coverage run -m pytest -q $(ARGS)
 	$(BIN)/python -m coverage report
@@ -51,6 +54,17 @@ $(VENV)/test: pyproject.toml | $(BIN)/python
 $(VENV)/lint: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		mypy ruff bandit basedpyright cryptography
+	touch $@
+
+# The distribution's Python and its cryptography, as apt and dnf install them; what the
+# tests need besides comes from PyPI, in versions that leave that cryptography alone.
+SYSTEM_PYTHON ?= /usr/bin/python3
+SYSTEM_CRYPTOGRAPHY = $$($(SYSTEM_PYTHON) -c \
+	'import cryptography; print("cryptography==" + cryptography.__version__)')
+$(VENV)/distro/ready: pyproject.toml | $(BIN)/python
+	$(SYSTEM_PYTHON) -m venv --system-site-packages --without-pip $(VENV)/distro
+	$(BIN)/python -m pip --python $(VENV)/distro/bin/python install --quiet \
+		--disable-pip-version-check $(SYSTEM_CRYPTOGRAPHY) --editable '.[test]'
 	touch $@
 
 $(VENV)/cover: $(VENV)/test
