@@ -5,16 +5,16 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix distro bench cover fuzz mutants clean
+.PHONY: help demo test lint matrix distro bench cover fuzz mutants wheelhouse clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/test ## sign with a throwaway key, decode the token, verify it with PyJWT
 	$(BIN)/python test_cdp_jwt.py demo
 
-test: $(VENV)/test ## run all tests
+test: $(VENV)/test $(VENV)/wheels ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/lint ## mypy and pyright, both strict, ruff and bandit
@@ -42,9 +42,24 @@ fuzz: $(VENV)/fuzz ## 20,000 examples of each property, on all cores
 mutants: $(VENV)/mutants ## which small changes of sections 3-7 the quick tests notice
 	$(BIN)/python test_cdp_jwt.py mutants $(ARGS)
 
+# uv knows what another Python needs; pip asks this one, whatever it is told.
+OS = $(or $(findstring linux,$(PLATFORM)),$(findstring macos,$(PLATFORM)),windows)
+wheelhouse: $(VENV)/wheels ## collect what an offline install needs [PY=3.9 PLATFORM=win_amd64]
+	rm -rf wheelhouse
+	$(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir wheelhouse
+	$(BIN)/uv pip compile --quiet --only-binary :all: --python $(BIN)/python \
+	    $(PY:%=--python-version %) $(if $(PLATFORM),--python-platform $(OS)) \
+	    --output-file wheelhouse/requirements.txt pyproject.toml
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: \
+	    --ignore-requires-python $(PY:%=--python-version %) $(PLATFORM:%=--platform %) \
+	    --dest wheelhouse --requirement wheelhouse/requirements.txt
+	cd wheelhouse && $(abspath $(BIN))/python -m pip hash *.whl | \
+	    sed -E 's/^([^-]+)-([^-]+)-.*:$$/\1==\2 \\/' > requirements.txt
+	@cat wheelhouse/requirements.txt
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
-	rm -rf __pycache__ .coverage
+	rm -rf __pycache__ .coverage wheelhouse
 
 # Each stamp stands for a set of packages; it is renewed when pyproject.toml changes.
 $(VENV)/test: pyproject.toml | $(BIN)/python
@@ -88,6 +103,13 @@ $(VENV)/bench: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--upgrade --upgrade-strategy eager --editable '.[test,bench]'
 	touch $@
+
+# What tests of the installation use, as no test asks the network for anything. Where it
+# is not to be had, they are skipped.
+$(VENV)/wheels: pyproject.toml | $(BIN)/python
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check uv pipx
+	-$(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $@ \
+	    cryptography 'flit_core >=3.12,<5' && touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -228,7 +228,8 @@ MENDS: Final = (  # what editors, shells and .env files do to a pasted value
 def _mended(value: object, what: str, repairs: list[str]) -> str:
     """Return the text of a key's name or secret; add what was mended to `repairs`."""
     text = value.strip() if isinstance(value, str) else ""
-    for pattern, cure, repair in MENDS:
+    is_plain = text.isascii() and not {*text} & {*"\\\"'`"}
+    for pattern, cure, repair in () if is_plain else MENDS:
         before, text = text, re.sub(pattern, cure, text).strip()
         if text != before:
             repairs.append(f"{what}: {repair}")
@@ -306,7 +307,8 @@ def _parse_name(value: object, repairs: list[str]) -> str:
     name = _mended(value, "name", repairs)
     if re.search(r"-----|\A[A-Za-z0-9+/=\s]{40,}\Z", name):
         raise InvalidKeyError("the name looks like a key: name and secret are swapped")
-    if re.search(r"(?i)[{<]|\byour[ _-]|.{300}", name) or not name.isprintable():
+    is_placeholder = re.search(r"(?i)[{<]|\byour[ _-]", name)
+    if is_placeholder or len(name) >= 300 or not name.isprintable():
         raise InvalidKeyError(f"the key's name is a placeholder or damaged; {AGAIN}")
     return name
 

@@ -8,11 +8,13 @@ sends anything to another machine than this one.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import asyncio
 import base64
 import collections
 import concurrent.futures
+import configparser
 import contextlib
 import copy
 import dataclasses
@@ -71,7 +73,7 @@ import requests
 import trustme
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import (
     ec,
     ed448,
@@ -1362,8 +1364,8 @@ HOST = "the host is malformed; expected name or name:port"
 DOTS = "the path has a segment . or ..; resolve it"
 NO_TEXT_AT_ALL = "method, path or host is not text"
 BAD_REQUESTS = [
-    (("FETCH", "/x"), f"unknown method; expected one of {METHODS}"),
-    (("CONNECT", "/x"), f"unknown method; expected one of {METHODS}"),
+    (("FETCH", "/x"), f"unknown method FETCH; expected one of {METHODS}"),
+    (("CONNECT", "/x"), f"unknown method CONNECT; expected one of {METHODS}"),
     (("", "/x"), f"unknown method; expected one of {METHODS}"),
     (("GET ", "/x"), f"unknown method; expected one of {METHODS}"),
     ((None, "/x"), NO_TEXT_AT_ALL),
@@ -2368,7 +2370,7 @@ def test_client_sends_a_url_to_its_own_host(coinbase, trust):
         ),
         (
             lambda c: c.request("FETCH", "/x"),
-            f"unknown method; expected one of {METHODS}",
+            f"unknown method FETCH; expected one of {METHODS}",
         ),
         (
             lambda c: c.get(None, params={"a": 1}),
@@ -5118,6 +5120,8 @@ def test_bench_of_memory(report, commands, program, canned, ca_file, key_file):
         assert result.returncode == 0, result.stderr
         peaks[name].append(int(result.stderr))
     report.add({name: statistics.median(peaks[name]) for name in peaks}, mebibytes)
+
+
 # ------------------------------------------------- what no other test comes across
 
 
@@ -5432,7 +5436,7 @@ CALLED = r"(?:python3? (?:\S*/)?cdp_jwt\.py|u[v] run cdp_jwt\.py|pipx run cdp_jw
 def documented_commands() -> list[str]:
     """Each call of this program in README and docstring, up to a pipe or a comment."""
     texts = f"{readme()}\n{cdp_jwt.__doc__}"
-    return re.findall(rf"{CALLED} ([^\n|#)`]+)", texts)
+    return re.findall(rf"{CALLED} ([^\n|#)`>]+)", texts)
 
 
 def test_options_in_the_documents_are_those_of_the_help(run):
@@ -5486,7 +5490,8 @@ def test_tools_are_given_no_exceptions_in_the_module():
     excused = r"# *(type|pyright|mypy): *ignore|# *noqa|# *nosec|pragma: *no cover"
     assert re.findall(excused, source()) == []
     off = re.findall(r"(?m)^report\w+ = .*|^skips.*|^disable_error_code.*", project())
-    assert [line.split()[0] for line in off] == ["reportPrivateUsage"]
+    names = ["reportPossiblyUnboundVariable", "reportPrivateUsage"]
+    assert [line.split()[0] for line in off] == names
     assert re.findall(r'(?m)^"cdp_jwt.py" = ', project()) == []
 
 
@@ -6432,6 +6437,934 @@ def mutants(step: int) -> None:
         f"mutants: {count - len(survivors)} of {count} killed, {killed:.1f} %, {minutes:.0f} min"
     )
     raise SystemExit(killed < LEAST_KILLED)
+
+
+# ------------------------------------------ README: what it shows, run as it stands
+
+
+@dataclasses.dataclass
+class Block:
+    """A fenced block; of a console, `script` is what is typed, `output` the rest."""
+
+    language: str
+    text: str = ""
+
+    @property
+    def script(self) -> str:
+        return "".join(re.findall(r"^[$>] (.*\n)", self.text, re.MULTILINE))
+
+    @property
+    def output(self) -> list[str]:
+        return re.findall(r"^(?![$>] ).+", self.text, re.MULTILINE)
+
+
+def readme_blocks() -> dict[str, list[Block]]:
+    """The README's blocks by the heading that they stand under."""
+    found: dict[str, list[Block]] = {}
+    heading, block = "", None
+    for line in readme().splitlines(keepends=True):
+        if line.startswith("```"):
+            block = None if block else Block(line[3:].strip())
+            if block:
+                found.setdefault(heading, []).append(block)
+        elif block:
+            block.text += line
+        elif line.startswith("#"):
+            heading = line.strip("# \n")
+    return found
+
+
+def shown(heading: str) -> list[Block]:
+    return readme_blocks()[heading]
+
+
+def rows_of(heading: str) -> list[tuple[str, ...]]:
+    """The code of each row of the table under a heading."""
+    section = readme().partition(f"# {heading}\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| `.*", section, re.MULTILINE)
+    return [tuple(re.findall("`(.*?)` [|]", row)) for row in rows]
+
+
+class Reader:
+    """Follows the README to the letter, in a fresh directory with the file and a key."""
+
+    def __init__(self, folder: pathlib.Path, environ: dict[str, str]) -> None:
+        self.folder, self.environ = folder, environ
+
+    def need(self, *tools: str) -> None:
+        for tool in tools:
+            if not shutil.which(tool, path=self.environ["PATH"]):
+                pytest.skip(f"{tool} is not installed here")
+
+    def run(self, *words: object, **environ: str) -> subprocess.CompletedProcess:
+        environ = {**self.environ, **environ}
+        return process([*words], env=environ, cwd=self.folder)
+
+    def sh(self, script: str, *before: str, **environ: str) -> str:
+        """What the commands of a script print; none may fail or complain."""
+        result = self.run(*before, "sh", "-ec", script, **environ)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    def write(self, name: str, text: str) -> pathlib.Path:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def python(self, program: str) -> str:
+        self.write("recipe.py", program)
+        return self.sh("python recipe.py")
+
+
+def accounts_with_balances(handler: Handler) -> None:
+    page = int(handler.query.get("cursor") or 0)
+    more = page + 1 < handler.server.page_count
+    balance = {"value": f"{page}.50", "currency": "BTC"}
+    account = {"uuid": UUID, "currency": "BTC", "available_balance": balance}
+    answer = {"accounts": [account], "has_next": more, "cursor": str(page + 1)}
+    handler.answer(200, answer)
+
+
+@pytest.fixture
+def reader(by_name, ca_file, key_file, tmp_path) -> Reader:
+    """Its tools reach a server in the place of api.coinbase.com, and nothing else."""
+    folder, programs = tmp_path / "fresh", tmp_path / "programs"
+    folder.mkdir()
+    programs.mkdir()
+    shutil.copy(MODULE, folder / "cdp_jwt.py")
+    shutil.copy(key_file, folder / "cdp_api_key.json")
+    for name in ("python", "python3"):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        program.chmod(0o755)
+    by_name.routes["GET", ACCOUNTS] = (True, accounts_with_balances)
+    places = [str(programs), os.path.dirname(sys.executable), os.environ["PATH"]]
+    certificates = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+    return Reader(
+        folder,
+        {
+            "PATH": os.pathsep.join(places),
+            "HOME": str(folder),
+            "CDP_KEY_FILE": "cdp_api_key.json",
+            "HTTPS_PROXY": os.environ["HTTPS_PROXY"],
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **dict.fromkeys(certificates, ca_file),
+        },
+    )
+
+
+def served(server: Coinbase) -> list[str]:
+    """The requests that the server got, all with good tokens, no two with the same."""
+    assert server.refusals == []
+    tokens = [seen.token for seen in server.seen if seen.token]
+    assert len(set(tokens)) == len(tokens)
+    return [f"{seen.method} {seen.path}" for seen in server.seen]
+
+
+def unplugged() -> list[str]:
+    """What to put before a command, so that it has no network at all."""
+    unshare = ["unshare", "-rn"]
+    allowed = shutil.which("unshare") and not process([*unshare, "true"]).returncode
+    return unshare if allowed else []
+
+
+def appear(lines: list[str], output: str) -> None:
+    """Do these lines stand in the output in this order? Versions may be others."""
+    at = 0
+    for line in lines:
+        pattern = re.escape(line).replace(r"\.\.\.", ".*")
+        pattern = re.sub(r"\d+(\\\.\d+)+", r"[\\d.]+[a-z]?", pattern)
+        found = re.compile(f"^{pattern}$", re.MULTILINE).search(output, at)
+        assert line == "..." or found, f"{line!r} is not in {output!r}"
+        at = found.end() if found else at
+
+
+def test_readme_is_readable_in_a_terminal():
+    prose = re.sub(r"(?ms)^```.*?^```$|^\|.*?$", "", readme())
+    assert [line for line in prose.splitlines() if len(line) > 90] == []
+    first_screen = readme().splitlines()[:48]
+    assert max(map(len, first_screen)) <= 90
+    assert "Why trust it:" in first_screen
+
+
+def test_readme_has_no_block_that_nobody_runs():
+    """But for those of `make`, whose targets set themselves up from the network."""
+    tried = set(
+        re.findall(
+            r'shown\("(.*?)"\)', pathlib.Path(__file__).read_text(encoding="utf-8")
+        )
+    )
+    for heading, found in readme_blocks().items():
+        for block in found:
+            by_hand = all(
+                line.startswith("make ") for line in block.script.splitlines()
+            )
+            if block.language not in ("", "mermaid") and not (block.script and by_hand):
+                assert heading in tried, f"no test runs what is under {heading}"
+
+
+def test_readme_has_one_diagram():
+    assert [block.language for block in shown("The way of a call")] == ["mermaid"]
+    assert readme().count("```mermaid") == 1
+
+
+def test_readme_begins_with_a_session(reader, by_name):
+    session = shown("cdp_jwt")[1]
+    token, answer = reader.sh(session.script).split("\n", 1)
+    assert verified(token, P256)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
+    assert json.loads(answer)["accounts"]
+    assert served(by_name) == [f"GET {ACCOUNTS}"]
+
+
+# Three ways in
+
+
+def module_digest() -> str:
+    return hashlib.sha256(MODULE.read_bytes()).hexdigest()
+
+
+def test_readme_has_the_version_and_the_digest_of_the_module():
+    line = f"cdp_jwt {cdp_jwt.__version__}  {module_digest()}"
+    advice = f"under `Copy the file`, README.md has to say:\n{line}\n"
+    assert shown("Copy the file")[0].text == f"{line}\n", advice
+
+
+@pytest.mark.parametrize("tool", ["sha256sum", "shasum", "python"])
+def test_digest_is_what_the_readmes_commands_print(reader, tool):
+    reader.need(tool)
+    lines = shown("Copy the file")[1].script.splitlines()
+    [command] = [line for line in lines if line.startswith(tool)]
+    assert reader.sh(command).split()[0] == module_digest()
+
+
+def test_git_tells_whether_a_copy_was_changed(reader):
+    reader.need("git")
+    who = "-c user.name=me -c user.email=me@localhost"
+    reader.sh(f"""
+        mkdir project clone && mv cdp_jwt.py clone && cd clone && git init -q
+        git add cdp_jwt.py && git {who} commit -qm 'this very version'
+        cp cdp_jwt.py ../project/signer.py
+    """)
+    [_, _, command] = shown("Copy the file")
+    assert reader.sh(f"cd clone; {command.script}").endswith("this very version\n")
+    reader.sh("echo '# changed' >> project/signer.py")
+    assert reader.sh(f"cd clone; {command.script}") == ""
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory) -> dict[str, str]:
+    """An environment in which pip and uv install from files and ask no index."""
+    kept = pathlib.Path(sys.prefix, "wheels")
+    if not [*kept.glob("cryptography-*.whl")]:
+        pytest.skip("no wheels to install from: `make test` sets them up, in .venv")
+    folder = tmp_path_factory.mktemp("tools")
+    return {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_FIND_LINKS": str(kept),
+        "PIP_NO_COMPILE": "1",
+        "PIP_NO_INDEX": "1",
+        "PIPX_HOME": str(folder / "pipx"),
+        "UV_CACHE_DIR": str(folder / "uv"),
+        "UV_FIND_LINKS": str(kept),
+        "UV_OFFLINE": "1",
+        "UV_PYTHON": sys.executable,
+    }
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(wheels, tmp_path_factory) -> pathlib.Path:
+    """What `make wheelhouse` makes."""
+    for tool in ("make", "uv"):
+        places = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+        if not shutil.which(tool, path=places):
+            pytest.skip(f"{tool} is not installed here")
+    clone = tmp_path_factory.mktemp("clone")
+    for name in ("cdp_jwt.py", "README.md", "pyproject.toml", "Makefile"):
+        shutil.copy2(HERE / name, clone)
+    command = ["make", "wheelhouse", f"VENV={sys.prefix}"]
+    result = process(command, env=wheels, cwd=clone)
+    assert result.returncode == 0, result
+    return clone / "wheelhouse"
+
+
+def test_wheelhouse_has_the_module_its_dependencies_and_their_digests(wheelhouse):
+    lines = (wheelhouse / "requirements.txt").read_text().replace("\\\n", "")
+    listed = dict(re.findall(r"^(\S+) --hash=sha256:(\w+)$", lines, re.MULTILINE))
+    assert len(listed) == lines.count("\n")
+    found = {
+        "==".join(path.name.split("-")[:2]): hashlib.sha256(path.read_bytes())
+        for path in wheelhouse.glob("*.whl")
+    }
+    assert listed == {name: digest.hexdigest() for name, digest in found.items()}
+    names = {name.partition("==")[0] for name in listed}
+    assert {"cdp_jwt", "cryptography", "cffi"} <= names
+
+
+def test_wheelhouse_for_another_machine_asks_for_its_python_and_platform():
+    if not shutil.which("make"):
+        pytest.skip("make is not installed here")
+    wanted = shown("Install without a network")[0].script.splitlines()[1]
+    assert wanted == "make wheelhouse PY=3.9 PLATFORM=manylinux2014_x86_64"
+    result = process([*wanted.split(), "--dry-run", "--always-make"], cwd=HERE)
+    commands = " ".join(result.stdout.replace("\\\n", " ").split())
+    assert "--python-version 3.9 --python-platform linux " in commands
+    assert "--python-version 3.9 --platform manylinux2014_x86_64 " in commands
+
+
+@pytest.fixture
+def environment(reader) -> str:
+    """The PATH of a fresh virtual environment (whose pip is lent, to be quick)."""
+    reader.sh("python -m venv --without-pip env")
+    pip = f'exec "{sys.executable}" -m pip --python "$HOME/env" "$@"'
+    reader.write("env/bin/pip", f"#!/bin/sh\n{pip}\n").chmod(0o755)
+    return f"{reader.folder}/env/bin:{reader.environ['PATH']}"
+
+
+def test_wheelhouse_installs_without_a_network(reader, environment, wheels, wheelhouse):
+    shutil.copytree(wheelhouse, reader.folder / "wheelhouse")
+    [_, install] = shown("Install without a network")
+    own = re.compile("LINKS|INDEX")  # what the README's command has to say by itself
+    settings = {name: value for name, value in wheels.items() if not own.search(name)}
+    output = reader.sh(install.script, *unplugged(), PATH=environment, **settings)
+    assert verified(output.splitlines()[-1], P256)
+    assert "Successfully installed cdp_jwt-" in output
+    program = "import cryptography; print(cryptography.__file__)"
+    found = reader.sh(f"env/bin/python -Ic '{program}'")
+    assert found.startswith(str(reader.folder))
+
+
+def test_pip_installs_the_command(reader, environment, wheels):
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy2(HERE / name, reader.folder)
+    [install] = shown("Install it")
+    output = reader.sh(install.script, PATH=environment, **wheels)
+    assert verified(output.splitlines()[-1], P256)
+    program = "import cdp_jwt; print(cdp_jwt.__file__)"
+    assert "site-packages" in reader.sh(f"env/bin/python -Ic '{program}'")
+    help_text = reader.sh("cdp-jwt --help", PATH=environment)
+    assert help_text.startswith("usage: cdp-jwt METHOD PATH ")
+
+
+@pytest.mark.parametrize("tools", [["uv"], ["pipx", "uv"]], ids=["uv", "pipx"])
+def test_file_runs_without_being_installed(reader, wheels, tools):
+    reader.need(*tools)
+    lines = shown("Run it without installing anything")[0].script.splitlines()
+    [command] = [line for line in lines if line.startswith(tools[0])]
+    result = reader.run("sh", "-c", command, **wheels)
+    assert result.returncode == 0, result
+    assert (
+        verified(result.stdout.strip(), P256)["uri"]
+        == f"GET api.coinbase.com{ACCOUNTS}"
+    )
+
+
+# Restricted machines
+
+
+def test_distributions_cryptography_suffices(reader):
+    [command] = shown("The distribution's own cryptography")
+    probe = "import sys, cryptography; assert sys.version_info >= (3, 9)"
+    if not os.path.exists("/usr/bin/python3"):
+        pytest.skip("/usr/bin/python3 is not installed here")
+    if reader.run("/usr/bin/python3", "-c", probe).returncode:
+        pytest.skip(
+            "python3-cryptography, or a Python >= 3.9 of its, is not installed here"
+        )
+    assert verified(reader.sh(command.script).strip(), P256)
+
+
+def test_token_of_a_signer_without_a_network_is_sent_from_elsewhere(reader, by_name):
+    reader.need("curl")
+    sign, send = shown("Sign on a machine that is never connected")
+    reader.sh(sign.script, HTTPS_PROXY="http://127.0.0.1:1")
+    assert stat.S_IMODE((reader.folder / "header.txt").stat().st_mode) == 0o600
+    (reader.folder / "cdp_api_key.json").unlink()
+    told = reader.run("sh", "-c", "python cdp_jwt.py decode - < header.txt")
+    assert re.search(r"^nbf .*, \+59\d s from now$", told.stdout, re.MULTILINE)
+    for clock_ahead, problem in ((0, "not yet valid"), (730, "expired")):
+        by_name.clock_ahead = clock_ahead
+        assert reader.sh(send.script) == "Unauthorized"
+        assert by_name.refusals.pop() == problem
+    by_name.nonces.clear()
+    by_name.clock_ahead = 610
+    assert json.loads(reader.sh(send.script))["accounts"]
+    assert by_name.refusals == []
+
+
+# In a program, on the command line, and when a token is refused
+
+
+def test_readmes_programs_run(reader, by_name):
+    [tokens] = shown("In a program")
+    [calls] = shown("Calls")
+    output = reader.python(f"{tokens.text}{calls.text}print(token, message)\n")
+    *pages, last = output.splitlines()
+    token, message = last.split(" ", 1)
+    assert "uri" not in verified(token, P256)
+    assert verified(json.loads(message)["jwt"], P256)
+    fills = f"GET {ORDERS}/historical/fills"
+    assert served(by_name) == [
+        f"GET {ACCOUNTS}?limit=50", f"POST {ORDERS}",
+        fills, f"{fills}?cursor=1", f"{fills}?cursor=2",
+    ]  # fmt: skip
+    assert [page.split()[0] for page in pages] == ["200"] * 3
+
+
+ACCOUNT_PAGES = [
+    f"GET {ACCOUNTS}",
+    f"GET {ACCOUNTS}?cursor=1",
+    f"GET {ACCOUNTS}?cursor=2",
+]
+TOKEN_LINE = r"ey[\w.-]+\n"
+README_COMMANDS = [  # of each line: what it prints, and what the server sees
+    (TOKEN_LINE, []),
+    (f"export JWT='{TOKEN_LINE[:-2]}'\n", []),
+    (f"Authorization: Bearer {TOKEN_LINE}", []),
+    (r'\{"accounts": .*\}', ACCOUNT_PAGES[:1]),
+    (r"(\{.*\}\n){3}", ACCOUNT_PAGES),
+    (r'\{"success": true, .*\}', [f"POST {ORDERS}"]),
+    (r'\{"epochMillis": .*\}', ["GET /api/v3/brokerage/time"]),
+    (TOKEN_LINE, []),
+    (r'\{"type": "subscribe", "channel": "ticker", .*\}\n', []),
+]
+
+
+def test_readmes_commands_run(reader, by_name):
+    reader.need("jq")
+    reader.write("order.json", '{"client_order_id": "1"}')
+    lines = shown("On the command line")[0].script.splitlines()
+    assert len(lines) == len(README_COMMANDS)
+    for line, (output, requests_seen) in zip(lines, README_COMMANDS):
+        by_name.seen.clear()
+        assert re.fullmatch(output, reader.sh(line)), line
+        assert served(by_name) == requests_seen, line
+
+
+def test_readmes_commands_compose(reader):
+    password_store = reader.folder.parent / "programs" / "pass"
+    password_store.write_text("#!/bin/sh\ncat cdp_api_key.json\n")
+    password_store.chmod(0o755)
+    script = shown("On the command line")[1].script
+    first, second, third = script.splitlines()
+    output = reader.sh(f'{first}; echo "$JWT"; {second}; echo "$JWT"; {third}')
+    uris = [verified(token, P256)["uri"] for token in output.split()]
+    accounts = f"GET api.coinbase.com{ACCOUNTS}"
+    assert uris == [accounts, accounts, "GET api.coinbase.com/v2/user"]
+
+
+def test_readmes_refusals_are_what_the_commands_say(reader, by_name, with_key):
+    call, decode, check = shown("When a token is refused")
+    view_only(by_name, with_key)
+    reader.write("order.json", "{}")
+    result = reader.run("sh", "-c", call.script)
+    assert result.returncode == 1
+    appear(call.output, result.stderr)
+    claims = {**CLAIMS, "nbf": NOW * 1000, "uri": f"{CLAIMS['uri']}?limit=1"}
+    token = made(claims=claims, signature=DER)
+    result = reader.run("sh", "-c", decode.script.replace("eyJhbGciOi...", token))
+    assert result.returncode == 1
+    appear(decode.output, result.stdout)
+    by_name.clock_ahead = -47.312
+    result = reader.run("sh", "-c", check.script)
+    assert result.returncode == 1
+    surroundings = (
+        f"{reader.environ['HTTPS_PROXY']}; CAs: {reader.environ['SSL_CERT_FILE']}"
+    )
+    expected = "\n".join(check.output).replace("none; CAs: the system", surroundings)
+    appear(expected.splitlines(), result.stdout)
+
+
+# Recipes
+
+
+def test_recipe_for_curl_shows_the_token_to_others_where_the_limits_say_so(
+    reader, by_name
+):
+    """README, Limits: $(...) shows it, `--header | curl -H @-` does not."""
+    reader.need("curl")
+    in_process_list = []
+
+    def look(handler: Handler) -> None:
+        token = handler.headers["Authorization"].split()[1].encode()
+        lists = []
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                lists.append(path.read_bytes())
+        in_process_list.append(any(token in words for words in lists))
+        accounts_with_balances(handler)
+
+    by_name.routes["GET", ACCOUNTS] = (True, look)
+    output = reader.sh(shown("curl")[0].script)
+    assert output.count('{"accounts": ') == 3
+    assert served(by_name) == [f"GET {ACCOUNTS}"] * 3
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("/proc is not here, where Linux lists processes")
+    assert in_process_list == [False, True, True]
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "aiohttp"])
+def test_recipe_for_a_library(reader, by_name, library):
+    pytest.importorskip(library)
+    recipe = {
+        "requests": shown("requests"),
+        "httpx": shown("httpx"),
+        "aiohttp": shown("aiohttp"),
+    }[library]
+    output = reader.python(recipe[0].text)
+    assert output.count("'accounts': ") == 2
+    assert served(by_name) == [f"GET {ACCOUNTS}?limit={limit}" for limit in (10, 20)]
+
+
+def test_other_libraries_send_a_token_again(reader, by_name):
+    """README, Limits: so that the recipes follow no redirects."""
+    moved = status(302, Location=f"https://api.coinbase.com{ORDERS}")
+    allowed = status(200, {})
+    by_name.faults += [moved, allowed, status(503), allowed, moved, allowed]
+    reader.python(f"""
+import cdp_jwt, httpx, requests, urllib3
+url, key = "https://api.coinbase.com{ACCOUNTS}", cdp_jwt.ApiKey.from_env()
+requests.get(url, auth=key)
+with requests.Session() as session:
+    retry = urllib3.Retry(1, status_forcelist=[503])
+    session.mount("https://", requests.adapters.HTTPAdapter(max_retries=retry))
+    session.get(url, auth=key)
+httpx.get(url, auth=key, follow_redirects=True)
+""")
+    tokens = [seen.token for seen in by_name.seen]
+    assert tokens[::2] == tokens[1::2]
+    assert len(set(tokens)) == 3
+
+
+def test_recipe_for_every_account(reader, by_name):
+    reader.need("jq")
+    output = reader.sh(shown("Every account, into jq")[0].script)
+    assert output == "BTC\t0.50\nBTC\t1.50\nBTC\t2.50\n"
+    first, *others = [
+        f"GET {ACCOUNTS}?limit=250{page}" for page in ("", "&cursor=1", "&cursor=2")
+    ]
+    assert served(by_name) == [first, *others]
+
+
+def place_and_leave(handler: Handler) -> None:
+    """The order is placed, and the connection is closed without an answer."""
+    assert handler.server.token_problem(handler) is None
+    order = json.loads(handler.body)
+    handler.server.orders[order["client_order_id"]] = {"order_id": "order 0", **order}
+    handler.close_connection = True
+
+
+def leave_unanswered(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+ORDER_OUTCOMES = {
+    "placed": (None, 1, ["...'order_id': 'order 0'..."]),
+    "refused": (status(200, {"success": False, "error_response": {"error": "TOO_SMALL"}}), 0, ["...TOO_SMALL..."]),
+    "answer lost": (place_and_leave, 1, ["...look for it first...", "...'order_id': 'order 0'..."]),
+    "order lost": (leave_unanswered, 0, ["...look for it first...", "there is no such order"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", ORDER_OUTCOMES)
+def test_recipe_for_an_order_finds_it_whatever_happens(reader, by_name, outcome):
+    fault, placed, lines = ORDER_OUTCOMES[outcome]
+    by_name.faults += [fault] if fault else []
+    output = reader.python(shown("Place an order, and find it")[0].text)
+    appear(lines, output)
+    assert len(by_name.orders) == placed
+    looked = len(lines) > 1
+    search = [f"GET {ORDERS}/historical/batch?product_ids=BTC-USD"]
+    assert served(by_name) == [f"POST {ORDERS}", *search * looked]
+
+
+def test_recipe_for_tests_passes_and_can_fail(reader):
+    conftest, tests = shown("Tests of your own")
+    for block in (conftest, tests):
+        name = re.match(r"# (\w+\.py)\n", block.text)[1]
+        reader.write(name, block.text)
+    reader.write("test_wrong.py", tests.text.replace("frozen - 5", "frozen - 4"))
+    command = ["python", "-m", "pytest", "-q", "-W", "error"]
+    result = reader.run(*command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert "FAILED test_wrong.py::" in result.stdout
+    assert "1 failed, 1 passed in " in result.stdout
+
+
+FEEDS = {  # the WebSocket hosts, and what the recipe subscribes to there
+    "advanced-trade-ws-user.coinbase.com": {"user": ["BTC-USD"], "heartbeats": []},
+    "advanced-trade-ws.coinbase.com": {
+        "ticker": ["BTC-USD", "ETH-USD"],
+        "heartbeats": [],
+    },
+}
+
+
+class Feed:
+    """Both WebSocket hosts: every message is checked, each first connection dropped."""
+
+    def __init__(self, certificate: ssl.SSLContext) -> None:
+        library = pytest.importorskip("websockets.sync.server")
+        self.lost = pytest.importorskip("websockets.exceptions").ConnectionClosed
+        self.server = library.serve(self.serve, "127.0.0.1", 0, ssl=certificate)
+        self.address = self.server.socket.getsockname()
+        self.subscribed: dict[str, list[dict]] = {host: [] for host in FEEDS}
+        self.problems: list[str] = []
+        self.nonces: set[str] = set()
+
+    def serve(self, connection) -> None:
+        host = connection.request.headers["Host"]
+        subscriptions: dict[str, list[str]] = {}
+        self.subscribed[host].append(subscriptions)
+        number = len(self.subscribed[host])
+        with contextlib.suppress(self.lost):
+            while number > 1 or subscriptions != FEEDS[host]:
+                try:
+                    text = connection.recv(timeout=60 if subscriptions else 5)
+                    message = json.loads(text)
+                    self.check(host, message)
+                except (AssertionError, TimeoutError) as error:
+                    self.problems.append(str(error))
+                    return connection.send('{"type": "error"}')
+                subscriptions[message["channel"]] = message["product_ids"]
+                answer = {"channel": message["channel"], "connection": number}
+                connection.send(json.dumps(answer))
+            connection.socket.shutdown(socket.SHUT_RDWR)  # no closing handshake
+        return None
+
+    def check(self, host: str, message: dict) -> None:
+        members = {"type", "channel", "product_ids", "jwt"}
+        assert message.keys() == members, "no token"
+        assert message["type"] == "subscribe"
+        assert message["channel"] in FEEDS[host], "a channel of another host"
+        seen = verified(message["jwt"], P256)
+        assert "uri" not in seen, "a token for a REST request"
+        assert seen["nbf"] <= time.time() < seen["exp"], "a token for another time"
+        assert seen["nonce"] not in self.nonces, "a token that was used before"
+        self.nonces.add(seen["nonce"])
+
+
+@pytest.fixture
+def feed(ca) -> Iterator[Feed]:
+    feed = Feed(server_context(ca, *FEEDS))
+    thread = threading.Thread(target=feed.server.serve_forever)
+    thread.start()
+    yield feed
+    feed.server.shutdown()
+    thread.join()
+
+
+@pytest.mark.parametrize("fault", ["no token", "used before", "REST", "another host"])
+def test_feed_refuses_what_coinbase_refuses(feed, trust, fault):
+    client = pytest.importorskip("websockets.sync.client")
+    host = "advanced-trade-ws-user.coinbase.com"
+    with socket.create_connection(feed.address) as sock, client.connect(
+        f"wss://{host}", sock=sock, ssl=trust, proxy=None
+    ) as connection:  # fmt: skip
+        message = json.loads(cdp_jwt.ws_message("user", ["BTC-USD"], key=key_of()))
+        if fault == "used before":
+            connection.send(json.dumps(message))
+            connection.recv()
+        changes = {
+            "no token": {"jwt": ...},
+            "REST": {"jwt": key_of().rest_jwt("GET", "/x")},
+            "another host": {"channel": "ticker"},
+        }
+        changed = {**message, **changes.get(fault, {})}
+        changed = {name: value for name, value in changed.items() if value is not ...}
+        connection.send(json.dumps(changed))
+        assert json.loads(connection.recv()) == {"type": "error"}
+    [problem] = feed.problems
+    assert fault in problem
+
+
+def test_recipe_for_websockets_subscribes_again_with_fresh_tokens(reader, feed, wire):
+    version = pytest.importorskip("websockets").__version__
+    if int(version.partition(".")[0]) < 15:
+        pytest.skip(f"websockets {version} takes no proxy; 15 does")
+
+    def to_feed(wire: Wire, client: socket.socket) -> None:
+        name = wire.read_request(client).split()[1].decode().partition(":443")[0]
+        if name in FEEDS:
+            with socket.create_connection(feed.address) as origin:
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                pump(client, origin, wire)
+
+    [recipe] = shown("WebSocket")
+    program = reader.write("recipe.py", recipe.text)
+    environ = {**reader.environ, "HTTPS_PROXY": f"http://{wire(to_feed, None).host}"}
+    with subprocess.Popen(
+        [sys.executable, program], cwd=reader.folder, env=environ,
+        stdout=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        watchdog = threading.Timer(30, child.kill)
+        watchdog.start()
+        events = [json.loads(child.stdout.readline() or "{}") for _ in range(8)]
+        watchdog.cancel()
+        child.kill()
+    assert feed.problems == []
+    assert feed.subscribed == {host: [wanted] * 2 for host, wanted in FEEDS.items()}
+    printed = sorted((event["connection"], event["channel"]) for event in events)
+    channels = sorted(channel for wanted in FEEDS.values() for channel in wanted)
+    assert printed == [(number, each) for number in (1, 2) for each in channels]
+
+
+def test_recipe_for_cron(reader, by_name):
+    key_file = reader.folder / reader.environ.pop("CDP_KEY_FILE")
+    key_file.chmod(0o644)
+    chmod, crontab = shown("cron")
+    reader.sh(chmod.script)
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    *settings, entry = crontab.text.splitlines()
+    environ = dict(re.fullmatch(r"([A-Z_]+)=(\S+)", line).groups() for line in settings)
+    command = re.fullmatch(r"(?:[0-9*/,-]+ ){5}([^%]+)", entry)[1]
+    assert reader.sh(command, **environ) == ""
+    pages = (reader.folder / "accounts.jsonl").read_text().splitlines()
+    assert [len(json.loads(page)["accounts"]) for page in pages] == [1, 1, 1]
+    assert served(by_name) == ACCOUNT_PAGES
+
+
+def unit_file() -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(interpolation=None, delimiters="=")
+    unit.optionxform = str
+    unit.read_string(shown("systemd")[0].text)
+    return unit
+
+
+def test_recipe_for_systemd(reader, by_name):
+    service = unit_file()["Service"]
+    name, source = service["LoadCredential"].split(":")
+    assert f"`{source}` is root's and has mode 600" in readme()
+    key_file = reader.folder / reader.environ.pop("CDP_KEY_FILE")
+    credentials = reader.folder / "credentials"
+    credentials.mkdir()
+    key_file.rename(credentials / name).chmod(0o400)
+    program, _, words = service["ExecStart"].replace("\\\n", " ").partition(" ")
+    assert program == "/usr/bin/python3"
+    output = reader.sh(f"python3 {words}", CREDENTIALS_DIRECTORY=str(credentials))
+    assert json.loads(output)["accounts"]
+    assert served(by_name) == ACCOUNT_PAGES[:1]
+
+
+def test_unit_is_one_that_systemd_accepts(reader):
+    reader.need("systemd-analyze", "/usr/bin/python3")
+    unit = reader.write("accounts.service", shown("systemd")[0].text)
+    result = reader.run("systemd-analyze", "verify", "--man=no", unit)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_recipe_for_github_actions(reader, by_name):
+    yaml = pytest.importorskip("yaml")
+    pytest.importorskip("pip")
+    (reader.folder / reader.environ.pop("CDP_KEY_FILE")).unlink()
+    repository = {"CDP_API_KEY_ID": NAME, "CDP_API_KEY_SECRET": SEC1}
+    quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    output = []
+    for step in yaml.safe_load(shown("GitHub Actions")[0].text)["steps"]:
+        environ = {
+            name: repository[re.fullmatch(r"\$\{\{ secrets\.(\w+) \}\}", value)[1]]
+            for name, value in step.get("env", {}).items()
+        }
+        assert step.keys() & {"run", "uses"}
+        output.append(
+            reader.sh(step.get("run", ""), PIP_NO_INDEX="1", **quiet, **environ)
+        )
+    assert "ey" not in output[-1]
+    assert json.loads((reader.folder / "accounts.json").read_text())["accounts"]
+    assert served(by_name) == ACCOUNT_PAGES[:1]
+
+
+def test_recipe_for_a_container(reader, by_name):
+    """With a `docker` that notes down what it is told, as a real one is rarely there."""
+    dockerfile, console = shown("A container")
+    docker = reader.folder.parent / "programs" / "docker"
+    program = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    docker.write_text(f"#!/bin/sh\nexec python -c '{program}' \"$@\"\n")
+    docker.chmod(0o755)
+    build, run = map(json.loads, reader.sh(console.script).splitlines())
+    parser = argparse.ArgumentParser()
+    for flag in ("--rm", "--read-only"):
+        parser.add_argument(flag, action="store_true", required=True)
+    for option in ("--cap-drop", "--user", "--volume", "--env"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("image")
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    found = parser.parse_args(run[1:])
+    assert build == ["build", "-t", found.image, "."]
+    assert found.user == f"{os.getuid()}:{os.getgid()}"
+    outside, inside, mode = found.volume.split(":")
+    variable, value = found.env.split("=")
+    assert (mode, value) == ("ro", inside)
+    image = dict(re.findall(r"^([A-Z]+) (.+)$", dockerfile.text, re.MULTILINE))
+    assert [*image] == ["FROM", "RUN", "COPY", "ENTRYPOINT"]
+    file, target = image["COPY"].split()
+    assert json.loads(image["ENTRYPOINT"]) == ["python", target]
+    result = reader.run("python", file, *found.words, **{variable: outside})
+    assert json.loads(result.stdout)["accounts"]
+    assert served(by_name) == ACCOUNT_PAGES[:1]
+
+
+# Coming from something else: their line, and ours
+
+
+def made_by(lines: list[str], names: dict[str, object]) -> list[dict]:
+    """What the lines make: the uri, and what the tokens say, but for nonce and times."""
+    found = []
+    for line in lines:
+        exec(line, names)
+        tokens = [names.pop(name, None) for name in ("token", "jwt_token")]
+        for token in filter(None, tokens):
+            seen = verified(token, P256)
+            assert len(seen.pop("nonce")) == 64
+            assert seen.pop("exp") - seen.pop("nbf") in (120, 121)
+            found.append(seen)
+        found.append({"uri": names.get("uri")})
+    return found
+
+
+def sdk_results(lines: list[str]) -> list[dict]:
+    key = cdp_jwt.ApiKey(NAME, SEC1)
+    given = {"path": ACCOUNTS, "key_name": NAME, "key_secret": SEC1}
+    return made_by(lines, {**given, "key": key, "cdp_jwt": cdp_jwt})
+
+
+def test_rows_for_the_sdk_make_the_same_tokens():
+    theirs, ours = zip(*rows_of("coinbase-advanced-py"))
+    expected = sdk_results(ours)
+    assert [len(row) for row in expected] == [1, 1, 6, 1, 5, 1]
+    dropped_in = [ours[0], *theirs[1:]]
+    assert sdk_results(dropped_in) == expected
+
+
+def test_rows_for_the_sdk_are_its_own():
+    pytest.importorskip(
+        "coinbase.jwt_generator", reason="`.[bench]` is not installed here"
+    )
+    theirs, ours = zip(*rows_of("coinbase-advanced-py"))
+    assert sdk_results(theirs) == sdk_results(ours)
+
+
+PYJWT_SAMPLE = "The PyJWT sample of Coinbase's documentation"
+
+
+def sample_results(lines: list[str]) -> list[dict]:
+    given = {
+        "key_name": NAME,
+        "key_secret": SEC1,
+        "private_key_bytes": SEC1.encode(),
+        "request_method": "GET",
+        "request_host": "api.cdp.coinbase.com",
+        "request_path": ACCOUNTS,
+        "jwt_payload": {
+            "sub": NAME,
+            "iss": "cdp",
+            "nbf": int(time.time()),
+            "exp": int(time.time()) + 120,
+            "uri": f"GET api.cdp.coinbase.com{ACCOUNTS}",
+        },
+    }
+    modules = {"cdp_jwt": cdp_jwt, "jwt": jwt, "secrets": secrets}
+    return made_by(lines, {**given, **modules, "serialization": serialization})
+
+
+def test_rows_for_pyjwt_make_the_same_tokens(reader):
+    *programs, (their_shell, our_shell) = rows_of(PYJWT_SAMPLE)
+    theirs, ours = zip(*programs)
+    assert sample_results(theirs) == sample_results(ours)
+    assert len(sample_results(ours)) == 4
+    [token] = reader.sh(f'{our_shell}\necho "$JWT"').split()
+    reader.write("main.py", f"print({token!r})")
+    assert reader.sh(f'{their_shell}\necho "$JWT"').split() == [token]
+    assert verified(token, P256)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
+
+
+CDPCURL_REQUESTS = [f"GET {ACCOUNTS}", f"POST {ORDERS}", f"GET {ACCOUNTS}"]
+CDPCURL_ORDER = '{"client_order_id": "of the table"}'
+
+
+def cdpcurl_requests(reader: Reader, server: Coinbase, side: int) -> list[tuple]:
+    seen = []
+    for row, request in zip(rows_of("cdpcurl"), CDPCURL_REQUESTS):
+        url = f"https://api.coinbase.com{request.split()[1]}"
+        environ = {"URL": url, "ORDER": CDPCURL_ORDER, "ID": UUID, "SECRET": PORTAL}
+        reader.sh(row[side], **environ)
+        last = server.seen[-1]
+        seen.append((f"{last.method} {last.path}", last.body.decode()))
+    return seen
+
+
+def test_rows_for_cdpcurl_make_the_requests(reader, by_name):
+    del reader.environ["CDP_KEY_FILE"]
+    by_name.keys[UUID] = [ED25519.public_key()]
+    bodies = ["", CDPCURL_ORDER, ""]
+    assert cdpcurl_requests(reader, by_name, 1) == [*zip(CDPCURL_REQUESTS, bodies)]
+    assert served(by_name) == CDPCURL_REQUESTS
+    assert jwt.get_unverified_header(by_name.seen[-1].token)["kid"] == UUID
+
+
+def test_rows_for_cdpcurl_are_its_own(reader, by_name):
+    reader.need("cdpcurl")
+    by_name.faults += [status(200, {})] * 3  # its tokens have uris in place of uri
+    bodies = ["", CDPCURL_ORDER, ""]
+    assert cdpcurl_requests(reader, by_name, 0) == [*zip(CDPCURL_REQUESTS, bodies)]
+
+
+# Help that helps
+
+
+def test_help_fits_24_lines_and_ends_with_a_session_that_runs(reader, by_name):
+    del reader.environ["CDP_KEY_FILE"]
+    lines = reader.sh("python cdp_jwt.py --help").splitlines()
+    assert len(lines) <= 24
+    session = [line[4:] for line in lines if line.startswith("  $ ")]
+    assert lines[-len(session) :] == [f"  $ {line}" for line in session]
+    pages = reader.sh("\n".join(session)).splitlines()
+    assert [len(json.loads(page)["accounts"]) for page in pages] == [1, 1, 1]
+    assert served(by_name) == ACCOUNT_PAGES
+
+
+@pytest.mark.xfail(strict=True, reason="four lines of --help are 82 to 88 columns wide")
+def test_help_fits_80_columns(reader):
+    assert max(map(len, reader.sh("python cdp_jwt.py --help").splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [CANARY],
+        ["GET", ACCOUNTS, CANARY],
+        ["GET", ACCOUNTS, f"--secret={CANARY}"],
+        ["GET", ACCOUNTS, "--timeout", CANARY, "--call"],
+        ["GET", ACCOUNTS, "--not-before", CANARY],
+    ],
+)
+def test_mistyped_command_is_not_repeated(reader, words):
+    result = reader.run("python", "cdp_jwt.py", *words)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch("usage: (.*\n){3}cdp_jwt: error: .*\n", result.stderr)
+    assert CANARY[:6] not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "to_change"),
+    [
+        ("GET /x", {"CDP_KEY_FILE": "other.json"}, "other.json"),
+        ("GET /x --key-file secret.pem", {}, "--key-name"),
+        (
+            "GET /x",
+            {"CDP_KEY_FILE": "", "COINBASE_API_KEY": NAME},
+            "COINBASE_API_SECRET",
+        ),
+        ("GET /x --call", {"HTTPS_PROXY": "socks5://127.0.0.1:1"}, "HTTPS_PROXY"),
+        ("GET /x --call", {"SSL_CERT_FILE": "/dev/null"}, "SSL_CERT_FILE"),
+        ("POST /x --call --data @order.json", {}, "--data"),
+    ],
+)
+def test_message_names_what_to_change(reader, words, environ, to_change):
+    write_private(reader.folder / "secret.pem", SEC1)
+    result = reader.run("python", "cdp_jwt.py", *words.split(), **environ)
+    assert result.returncode in (1, 2)
+    assert result.stdout == ""
+    assert to_change in result.stderr
 
 
 # -------------------------------------------------------------------- `make demo`
