@@ -1339,9 +1339,9 @@ usage: {0} METHOD PATH [--export | --header | --call]
 Print a token for one Coinbase request, or send it; --help says more.
 """
 HELP: Final = """
-PATH may be a whole https URL. `decode` says what is in a token and wrong with it,
-`check [--offline]` whether key, clock, network and permissions are all right.
-  --export, --header  print: export JWT='...', or for curl -H @-: Authorization: ...
+PATH may be a whole https URL. `decode` says what is in a token and wrong with
+it, `check [--offline]` whether key, clock, network and permissions are right.
+  --export, --header  print: export JWT='...', or for curl -H @- a whole header
   --call              send the request and print the answer's body; with it:
     --data JSON         the body; @FILE and - (standard input) read it
     --param NAME=VALUE  a parameter for the query; may be repeated
@@ -1349,10 +1349,10 @@ PATH may be a whole https URL. `decode` says what is in a token and wrong with i
     --include           print status and headers, too
     --timeout SECONDS   for the whole call (10)
     --no-auth           send no token, for public endpoints
-  --key-file FILE     the portal's key file, or PEM with --key-name; - is standard input
+  --key-file FILE     the portal's, or PEM with --key-name; - is standard input
   --key-name NAME     the key's name, where the file holds the secret alone
   --host HOST         name or name:port instead of api.coinbase.com
-  --not-before TIME   the token is valid from +SECONDS on, or 2026-11-22T15:00:00Z
+  --not-before TIME   when its validity begins: +SECONDS, 2026-11-22T15:00:00Z
   --verbose, --version, --help
 Without --key-file the key comes from CDP_KEY_FILE, COINBASE_API_KEY and
 COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
