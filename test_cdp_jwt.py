@@ -72,7 +72,7 @@ import pytest
 import requests
 import trustme
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import (
     ec,
@@ -5763,6 +5763,86 @@ def test_message_about_a_name_that_is_not_ascii_survives_the_c_locale(
         r"signer: error: [^\n]*\.json: cannot be read: No such file or directory\n",
         result.stderr,
     )
+
+
+# --------------------------------------------- what must never happen, by its name
+
+
+CURVES = [each for each in vars(ec).values() if isinstance(each, type)
+          and issubclass(each, ec.EllipticCurve) and each not in (ec.EllipticCurve, ec.SECP256R1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.__name__)
+def test_wrong_curve_is_refused_in_every_form(curve):
+    """`cryptography` loads them all, and signs with them."""
+    try:
+        private_key = on_curve(curve())
+    except (UnsupportedAlgorithm, ValueError):
+        pytest.skip(f"this OpenSSL has no {curve.__name__}")
+    sec1, in_pkcs8 = pem(private_key), pkcs8(private_key)
+    for secret in (sec1, in_pkcs8, body(sec1), body(in_pkcs8)):
+        assert refused(functools.partial(cdp_jwt.ApiKey, NAME, secret), secret)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for text, _ in REFUSED.values() if isinstance(text, str) and text[:5] != '{"id"'],
+    ids=[mistake for mistake, (text, _) in REFUSED.items() if isinstance(text, str) and text[:5] != '{"id"'],
+)  # fmt: skip
+def test_key_text_leaks_into_no_message_cause_or_frame(run, tmp_path, stdin, text):
+    """Whichever way it came: argument, file, environment, standard input."""
+    path = write_private(tmp_path / "key.pem", text)
+    environ = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": text}
+    for call in (
+        lambda: cdp_jwt.ApiKey(NAME, text),
+        lambda: cdp_jwt.ApiKey.from_file(path),
+        lambda: cdp_jwt.ApiKey.from_file(path, NAME),
+        lambda: cdp_jwt.ApiKey.from_file(text),
+        lambda: cdp_jwt.ApiKey.from_env(environ),
+        lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", NAME, text),
+    ):
+        refused(call, text)
+    stdin(text)
+    for words in (["--key-file", str(path)], ["--key-file", "-", "--key-name", NAME]):
+        result = run("ws", *words)
+        assert (result.code, result.out) == (1, "")
+        assert not leaks(result.err, text)
+
+
+@pytest.mark.parametrize("code", [408, 500, 501, 502, 503, 504, 520])
+def test_order_is_not_retried_after_a_server_error(client, coinbase, waits, code):
+    """The order may have been executed all the same, as it has been here."""
+
+    def fail_afterwards(handler: Handler) -> None:
+        handler.server.executed.append(json.loads(handler.body)["client_order_id"])
+        handler.answer(code, b"late", {"Retry-After": "0"})
+
+    coinbase.faults += [fail_afterwards] * 3
+    with pytest.raises(cdp_jwt.ApiError, match=f"HTTP {code}: late"):
+        client.post(ORDERS, json={"client_order_id": "1"})
+    assert (coinbase.executed, waits) == (["1"], [])
+
+
+def test_order_is_not_retried_after_a_timeout(wire, trust, waits):
+    server = wire(stall_headers)
+    client = calling(server, trust, timeout=0.3, retries=3)
+    message = transport_error(lambda: client.post(ORDERS, json={}))
+    assert message.endswith("look for it first, an order by its client_order_id")
+    assert (server.connections, len(server.requests), waits) == (1, 1, [])
+
+
+def test_nonce_is_reused_by_no_retry_page_or_message(client, coinbase, waits):
+    """Each attempt, page and message has its own; the server keeps those it has seen."""
+    coinbase.faults += [status(503), status(429)]
+    client.get("/echo")
+    list(client.pages(ACCOUNTS))
+    tokens = [seen.token for seen in coinbase.seen]
+    for channel in ("user", "level2"):
+        text = cdp_jwt.ws_message(channel, ["BTC-USD"], key=key_of())
+        tokens.append(json.loads(text)["jwt"])
+    assert len(tokens) == 8
+    assert len(nonces_of(tokens, P256)) == 8
+    assert coinbase.refusals == []
 
 
 # ------------------------------------------------------------- bad input, at random
