@@ -1436,13 +1436,14 @@ def _option_client(options: Mapping[str, str], key: ApiKey | None) -> Client:
 def _option_time(text: str) -> int | datetime:
     from datetime import datetime
 
+    moment = None
     with contextlib.suppress(ValueError):
         if text.startswith("+"):
             return int(time.time()) + int(text)
         moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-        if moment.utcoffset() is not None:
-            return moment
-    raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
+    if moment is None or moment.utcoffset() is None:
+        raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
+    return moment
 
 
 def _option_data(text: str) -> bytes:
