@@ -11,7 +11,7 @@ PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/ve
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/test ## sign with a throwaway key, decode the token, verify it with PyJWT
+demo: $(VENV)/test ## sign with a throwaway key, verify the token, call a strict local server
 	$(BIN)/python test_cdp_jwt.py demo
 
 test: $(VENV)/test $(VENV)/wheels ## run all tests

@@ -123,24 +123,28 @@ class ApiError(CdpError):
     `hints` are what the evidence at hand says of its cause, the likeliest first.
     """
 
-    def __init__(self, message: str, answer: Response, hints: Iterable[str]) -> None:
-        super().__init__(message)
-        self.hints = tuple(hints)
-        self.status, self.headers = answer.status, answer.headers
-        self.body = answer.body[: 64 * 1024]
+    status: int
+    headers: Message
+    body: bytes
+    hints: tuple[str, ...]
 
 
 _listener: Callable[[str, str], None] | None = None  # set by main() while it runs
 
 
 def _tell(kind: str, message: str) -> None:
-    """Pass a "warning" or a "note" to the command, or to who listens to the log."""
+    """Pass a message to the command, if it runs, or else to who listens to the log."""
     if _listener:
         return _listener(kind, message)
     import logging  # not above: its import takes longer than a token
 
     level = logging.WARNING if kind == "warning" else logging.DEBUG
     return logging.getLogger(__name__).log(level, "%s", message)
+
+
+def _escaped(text: str) -> str:
+    """Return text from outside as one line that moves no terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _members(value: object) -> dict[str, object]:
@@ -560,7 +564,8 @@ class ApiKey:
         except InvalidKeyError as error:
             # What names no file may be a key in the wrong place: it is not shown.
             is_path = os.path.exists(path) or re.fullmatch(r"[^\n]*\.\w{2,4}", path)
-            raise _without_frames(error, path if is_path else "the key file") from None
+            shown = path if is_path else "the key file (--key-file, CDP_KEY_FILE)"
+            raise _without_frames(error, shown) from None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> ApiKey:
@@ -782,7 +787,7 @@ def _member_problems(
         yield "kid is not the name of the key at hand"
     if nbf is not None and nbf > now:
         ahead = f"nbf is {int(nbf - now)} s ahead"
-        yield f"not valid yet: {ahead}; was the clock that set it ahead?"
+        yield f"not valid yet: {ahead}; is it for later, or was its clock ahead?"
     if exp is not None and exp <= now:
         yield f"expired {int(now - exp)} s ago"
     if nbf is not None and exp is not None and not 0 < exp - nbf <= LIFETIME:
@@ -921,6 +926,7 @@ def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse
     """Return an answer whose parts, unlike http.client's, share the time left."""
     import http.client
 
+    sock.settimeout(_left(deadline))
     answer = http.client.HTTPResponse(sock, method=method.get("method"))
     stream = answer.fp.raw
     read_into = stream.readinto
@@ -955,7 +961,7 @@ FAILURES: Final = (  # pattern of an exception's types and text, what failed, re
     ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
     ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
     ("Tunnel", "the proxy refused to connect", "check HTTPS_PROXY and NO_PROXY"),
-    ("Refused", "it refused the connection", "check host, port and firewall"),
+    ("Refused", "it refused the connection", "check host, firewall, HTTPS_PROXY"),
     ("Compressed", "its answer is compressed, which was not asked for", CHECK_PLACE),
     ("Oversized", "its answer is over max_body", "raise max_body"),
     ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
@@ -1025,8 +1031,12 @@ def _api_error(response: Response, hints: Iterable[str]) -> ApiError:
     if 300 <= response.status < 400:
         host = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
-    message = f"HTTP {response.status}: {text[:300].strip() or 'no message'}"
-    return ApiError(message, response, hints)
+    text = re.sub(r"eyJ[\w-]+\.[\w.-]+", "...", text)  # a token that was echoed
+    text = _escaped(text[:300].strip()) or "no message"
+    error = ApiError(f"HTTP {response.status}: {text}")
+    error.status, error.headers = response.status, response.headers
+    error.body, error.hints = response.body[: 64 * 1024], tuple(hints)
+    return error
 
 
 def _wait(response: Response, default: float) -> float:
@@ -1041,11 +1051,14 @@ def _wait(response: Response, default: float) -> float:
 def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
     from urllib.parse import quote, urlencode
 
-    pairs: list[tuple[str, object]] = []
+    pairs: list[tuple[str, str]] = []
     for name, value in params.items():
         is_list = isinstance(value, (list, tuple))
         values = cast("list[object]", value) if is_list else [value]
-        pairs += [(name, each) for each in values if each is not None]
+        for each in values:
+            if each is not None:
+                text = str(each)
+                pairs.append((name, text.lower() if isinstance(each, bool) else text))
     query = urlencode(pairs, quote_via=quote, errors="surrogatepass")
     separator = "&" if "?" in str(url_or_path) else "?"
     return f"{url_or_path}{separator}{query}" if query else url_or_path
@@ -1104,7 +1117,7 @@ class Client:
         context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
         self._key, self._host, self._timeout = key, _checked_host(host), timeout
         self._retries, self._max_body, self._context = retries, max_body, context
-        self._clock_offset = 0  # seconds that the server is ahead, learned from a 401
+        self._clock_offsets: dict[str, int] = {}  # seconds ahead, learned from a 401
         # By process, as a fork's child must not use its parent's, and by host.
         self._idle: dict[tuple[int, str], list[tuple[float, HTTPSConnection]]] = {}
         # By hand: it follows no redirect, speaks https: alone, and is no one else's.
@@ -1166,7 +1179,8 @@ class Client:
                 again = status == 429 or (safe and status in (500, 502, 503, 504))
                 unknown = status >= 500
             if unknown and not safe:
-                failure.args = (f"{failure}{UNKNOWN_OUTCOME}",)
+                what = str(failure).partition("; try again")[0]
+                failure.args = (f"{what}{UNKNOWN_OUTCOME}",)
             too_late = time.monotonic() + wait > deadline
             if not again or tries == self._retries or too_late:
                 raise failure.with_traceback(None)  # the token is in those frames
@@ -1189,7 +1203,8 @@ class Client:
         if body is not None:
             headers["Content-Type"] = "application/json"
         if self._key:
-            token = self._key._issue(_uri(*line), None, self._clock_offset)
+            offset = self._clock_offsets.get(host, 0)
+            token = self._key._issue(_uri(*line), None, offset)
             headers["Authorization"] = f"Bearer {token}"
             signed = "Authorization: Bearer ..."
         _tell("note", f"{method} {url} with {signed}, {len(body or b'')} bytes")
@@ -1198,7 +1213,7 @@ class Client:
         timeout = deadline - time.monotonic()
         response: Response = self._opener.open(request, timeout=timeout)
         _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
-        return response, self._learn_clock(response, token)
+        return response, self._learn_clock(host, response, token)
 
     def _exchange(self, request: Request) -> Response:
         """Send a request over a connection, and read the whole answer."""
@@ -1271,15 +1286,15 @@ class Client:
             raise ConnectionError
         return Response(answer.status, answer.headers, bytes(body))
 
-    def _learn_clock(self, response: Response, token: str) -> bool:
-        """After a 401, adopt the server's time if by it the token was not valid."""
+    def _learn_clock(self, host: str, response: Response, token: str) -> bool:
+        """After a 401, adopt the host's time if by it the token was not valid."""
         if response.status != 401 or not token:
             return False
         server = _epoch(response.headers.get("Date"))
         claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
         if server is None or claims["nbf"] <= server < claims["exp"]:
             return False
-        self._clock_offset = ahead = int(server - time.time())
+        self._clock_offsets[host] = ahead = int(server - time.time())
         difference = f"{-ahead:+d} s from the server's"
         _tell("warning", f"this clock is {difference}; the server's is used")
         return True
@@ -1312,8 +1327,8 @@ class Client:
             if place in seen:
                 break
             seen.add(place)
-        if place:
-            _tell("warning", "the list repeats its cursor, and may be incomplete")
+        if place or page.get("has_next") is True:
+            _tell("warning", "the list has no new cursor, and may be incomplete")
 
     def close(self) -> None:
         """Close the connections that are not in use; the next call opens new ones."""
@@ -1361,7 +1376,7 @@ COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
 """
 FITTING: Final = {  # the options of each kind of command; those with = have a value
     "every command": "key-file= key-name= verbose version help",
-    "a token; add --call": "export header not-before= host=",
+    "METHOD PATH without --call": "export header not-before= host=",
     "--call": "call data= param= include paginate timeout= no-auth host=",
     "ws": "export header not-before=",
     "ws CHANNEL": "",
@@ -1386,6 +1401,9 @@ def _parse_arguments(
     except getopt.GetoptError as error:
         is_known = {error.opt, f"{error.opt}="} & forms
         raise _UsageError(error.msg if is_known else "unknown option") from None
+    whole = {argument.partition("=")[0] for argument in arguments}
+    if not whole.issuperset(option for option, _ in found):
+        raise _UsageError("unknown option")  # getopt would complete --cal
     params = [text for option, text in found if option == "--param"]
     return words, dict(found), params
 
@@ -1394,18 +1412,22 @@ def _check_usage(words: list[str], options: Mapping[str, str]) -> None:
     """Refuse what is no command, and options that would have no effect."""
     command, *rest = words or [""]
     if command.upper() in METHODS and len(rest) == 1:
-        kind = "--call" if "--call" in options else "a token; add --call"
+        kind = "--call" if "--call" in options else "METHOD PATH without --call"
     elif command == "ws" and rest:
         kind = "ws CHANNEL"
     elif len(rest) <= {"ws": 0, "decode": 1, "check": 0}.get(command, -1):
         kind = command
+    elif command.upper() in METHODS or command in FITTING:
+        raise _UsageError("METHOD takes one PATH, decode one TOKEN, check no word")
     else:
-        raise _UsageError("unknown command, or more or fewer words than it takes")
+        raise _UsageError("unknown command or method")
     fitting = f"{FITTING['every command']} {FITTING[kind]}".replace("=", "").split()
     for option in options:
         if option[2:] not in fitting:
             raise _UsageError(f"{option} does not go with {kind}")
-    inputs = [_key_path(options), options.get("--data")]
+    if "--export" in options and "--header" in options:
+        raise _UsageError("--export and --header exclude each other")
+    inputs = [_key_path(options), options.get("--data", "").replace("@-", "-")]
     if kind == "decode":
         inputs += rest or ["-"]
     if inputs.count("-") > 1:
@@ -1450,7 +1472,7 @@ def _option_data(text: str) -> bytes:
     """Return the body as it was given, to the byte, if it is JSON."""
     is_file = text == "-" or text.startswith("@")
     try:
-        body = _read(text.lstrip("@")) if is_file else text.encode()
+        body = _read(text.removeprefix("@")) if is_file else text.encode()
         json.loads(body, parse_constant=int)  # which NaN and Infinity are not
         return body
     except OSError as error:
@@ -1492,6 +1514,8 @@ def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> No
     page = b"".join(answer.body.splitlines()) + b"\n"
     sys.stdout.buffer.write(page if "--paginate" in options else answer.body)
     sys.stdout.buffer.flush()
+    if sys.stdout.isatty() and "--paginate" not in options:
+        print()
 
 
 PERMISSIONS: Final = "/api/v3/brokerage/key_permissions"
@@ -1510,7 +1534,9 @@ def _call(words: list[str], options: Mapping[str, str], params: list[str]) -> No
     (method, path), paginate = words, "--paginate" in options
     query: dict[str, list[str]] = {}
     for param in params:
-        name, _, value = param.partition("=")
+        name, separator, value = param.partition("=")
+        if not separator:
+            raise _UsageError("--param takes NAME=VALUE")
         query.setdefault(name, []).append(value)
     data = _option_data(options["--data"]) if "--data" in options else None
     if paginate and (data is not None or method.upper() != "GET"):
@@ -1535,9 +1561,8 @@ def _call(words: list[str], options: Mapping[str, str], params: list[str]) -> No
 
 
 def _printable(text: str) -> str:
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
+    return _escaped(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _decode(words: list[str], options: Mapping[str, str]) -> int:
@@ -1556,7 +1581,8 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
         signed = f"not verified: its kid is not {key.name}, the key at hand"
         if "--key-file" in options or key.name == found.header.get("kid"):
             found = inspect_jwt(text, key=key, now=now)
-            signed = "" if found.problems else f"by {key.name}"
+            is_signed = not any("sign" in problem for problem in found.problems)
+            signed = f"by {key.name}" if is_signed else ""
     except InvalidKeyError as error:
         if "--key-file" in options:
             raise
@@ -1678,7 +1704,8 @@ def _check_permissions(client: Client) -> None:
     try:
         granted = _members(client.get(PERMISSIONS).json())
     except ApiError as error:
-        return _tell("fail", "; ".join((f"permissions: {error}", *error.hints)))
+        reasons = "; ".join((f"permissions: {error}", *error.hints))
+        return _tell("fail", reasons.replace("; try `check`", ""))
     names = ("can_view", "can_trade", "can_transfer")
     allowed = ", ".join(name for name in names if granted.get(name)) or "nothing"
     portfolio = granted.get("portfolio_type", "?")
@@ -1714,7 +1741,8 @@ def _run(arguments: Sequence[str], program: str, command: str) -> int:
 def _say(program: str, verbose: bool, kind: str, message: str) -> None:
     # With standard error closed, print would write to standard output.
     if sys.stderr and (verbose or kind != "note"):
-        print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk must not stop a call half-way
+            print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -1722,7 +1750,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     global _listener
     file = os.path.basename(sys.argv[0])
     program, extension = os.path.splitext(file)
-    command = f"python {file}" if extension == ".py" else program
+    command = _printable(f"python {file}" if extension == ".py" else program)
     arguments = sys.argv[1:] if argv is None else argv
     called = "; the call may have been carried out" if "--call" in arguments else ""
     _listener = partial(_say, program, False)
