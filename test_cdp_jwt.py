@@ -19,6 +19,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import difflib
 import email.message
 import email.utils
 import functools
@@ -473,6 +474,7 @@ def on_curve(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(curve)
 
 
+@functools.cache
 def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -6423,7 +6425,8 @@ def test_any_page_leads_to_the_same_host_or_nowhere(answering, target, cursor):
 # ----------------------------------------------------------------- `make mutants`
 #
 # cosmic-ray's mutants, each tried in a process forked from this one, which has imported
-# all that takes time. The tests are those that take least, the quickest first.
+# all that takes time. Those tests try it that call the function which it changes and
+# take little time, the quickest first; not those that run the file in other processes.
 
 MUTATIONS = (
     "core/(AddNot|ExceptionReplacer|NumberReplacer|RemoveDecorator|ZeroIterationForLoop"
@@ -6437,22 +6440,106 @@ MUTATIONS = (
 )
 LONGEST_TEST = 0.3  # seconds; what takes longer tries no mutant
 LEAST_KILLED = 95  # per cent
+WITHOUT_MUTANT = {"copied", "program"}  # fixtures of tests that run the file itself
 
 
 class Selection:
-    """A plugin for pytest: learns how long the tests take, then picks and orders them."""
+    """A plugin for pytest: learns what tests take and call, or runs some in this order."""
 
-    def __init__(self, durations: dict[str, float]) -> None:
-        self.durations = durations
-        self.learned: dict[str, float] = collections.defaultdict(float)
+    def __init__(self, wanted: list[str] | None = None) -> None:
+        self.wanted = wanted
+        self.durations: dict[str, float] = collections.defaultdict(float)
+        self.calls: dict[int, set[str]] = collections.defaultdict(set)
+        self.current = ""
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        if self.durations:
-            items[:] = [item for item in items if item.nodeid in self.durations]
-            items.sort(key=lambda item: self.durations[item.nodeid])
+        order = {test: number for number, test in enumerate(self.wanted or ())}
+        if self.wanted is None:
+            items[:] = [
+                each for each in items if not WITHOUT_MUTANT & {*each.fixturenames}
+            ]
+        else:
+            items[:] = [each for each in items if each.nodeid in order]
+            items.sort(key=lambda each: order[each.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.current = nodeid
 
     def pytest_runtest_logreport(self, report) -> None:
-        self.learned[report.nodeid] += report.duration if report.passed else 1e9
+        self.durations[report.nodeid] += report.duration if report.passed else 1e9
+
+    def trace(self, frame, event, argument) -> None:
+        """Note which functions of the module a test calls, by their first lines."""
+        if frame.f_code.co_filename == str(MODULE):
+            self.calls[frame.f_code.co_firstlineno].add(self.current)
+
+
+def failures_of(text: str, selection: Selection) -> int:
+    """Run tests on the module with this text; 0 if none fails."""
+    module = types.ModuleType("cdp_jwt")
+    module.__file__ = str(MODULE)
+    sys.modules["cdp_jwt"] = module
+    try:
+        exec(compile(text, str(MODULE), "exec"), vars(module))
+    except Exception:
+        return 1
+    options = ["-p", "no:cacheprovider", "-m", "not hypothesis"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
+    if selection.wanted is not None:
+        options.append("-x")
+    return pytest.main([*options, str(HERE / "test_cdp_jwt.py")], [selection])
+
+
+def in_a_fork(work: Callable[[], int], seconds: int = 120) -> int:
+    """The id of a process that does `work`, silently, for so many seconds at most."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(null, stream)
+        signal.alarm(seconds)
+        os._exit(work())
+    return child
+
+
+class QuickTests:
+    """The quick ones, in order, and which of them call the function around a line."""
+
+    def __init__(self, text: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "learned.pickle")
+
+            def learn() -> int:
+                learning = Selection()
+                sys.settrace(learning.trace)
+                threading.settrace(learning.trace)
+                code = failures_of(text, learning)
+                path.write_bytes(pickle.dumps((learning.durations, learning.calls)))
+                return code
+
+            os.waitpid(in_a_fork(learn, 1800), 0)
+            durations, self.calls = pickle.loads(path.read_bytes())
+        quick = [test for test in durations if durations[test] < LONGEST_TEST]
+        self.quick = sorted(quick, key=durations.__getitem__)
+        unchanged = in_a_fork(lambda: failures_of(text, Selection(self.quick)), 600)
+        if not quick or os.waitpid(unchanged, 0)[1]:
+            raise SystemExit("the quick tests fail on the module as it is")
+        self.functions = [
+            range(
+                min([node.lineno, *(each.lineno for each in node.decorator_list)]),
+                node.end_lineno + 1,
+            )
+            for top in ast.parse(text).body
+            for node in (top.body if isinstance(top, ast.ClassDef) else [top])
+            if isinstance(node, ast.FunctionDef)
+        ]
+
+    def of(self, line: int) -> list[str]:
+        for lines in self.functions:
+            if line in lines:
+                callers = set().union(*(self.calls.get(each, ()) for each in lines))
+                return [test for test in self.quick if test in callers]
+        return self.quick  # a constant, which any of them may depend on
 
 
 def mutations_of(text: str) -> list[tuple[int, str, int]]:
@@ -6480,87 +6567,36 @@ def mutated_text(text: str, operator: str, occurrence: int) -> str:
     return mutating.mutate_code(text, plugins.get_operator(operator)(), occurrence)
 
 
-def in_a_fork(work: Callable[[], int], seconds: int = 120) -> int:
-    """The id of a process that does `work`, silently, for so many seconds at most."""
-    child = os.fork()
-    if child == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):
-            os.dup2(null, stream)
-        signal.alarm(seconds)
-        os._exit(work())
-    return child
-
-
-def failures_of(text: str, selection: Selection) -> int:
-    """Run the tests on the module with this text; 0 if none fails."""
-    module = types.ModuleType("cdp_jwt")
-    module.__file__ = str(MODULE)
-    sys.modules["cdp_jwt"] = module
-    try:
-        exec(compile(text, str(MODULE), "exec"), vars(module))
-    except Exception:
-        return 1
-    options = ["-p", "no:cacheprovider", "-m", "not hypothesis"]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
-    if selection.durations:
-        options.append("-x")
-    return pytest.main([*options, str(HERE / "test_cdp_jwt.py")], [selection])
-
-
-def quick_tests(text: str) -> dict[str, float]:
-    """Which tests pass, and take little time, on the module as it is."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "durations.json")
-
-        def learn() -> int:
-            selection = Selection({})
-            code = failures_of(text, selection)
-            path.write_text(json.dumps(selection.learned), encoding="utf-8")
-            return code
-
-        os.waitpid(in_a_fork(learn, 1200), 0)
-        learned = json.loads(path.read_text(encoding="utf-8"))
-    quick = {test: time for test, time in learned.items() if time < LONGEST_TEST}
-    unchanged = in_a_fork(lambda: failures_of(text, Selection(quick)))
-    if not quick or os.waitpid(unchanged, 0)[1]:
-        raise SystemExit("the quick tests fail on the module as it is")
-    return quick
-
-
 def mutants(step: int) -> None:
     """Try each mutant, or each `step`-th, and show those that no test notices."""
     text, started = source(), time.monotonic()
-    durations = quick_tests(text)
-    waiting = mutations_of(text)[::step]
-    count, survivors, running = len(waiting), [], {}
-    print(f"{count} mutants, {len(durations)} tests, {sum(durations.values()):.0f} s")
+    tests, waiting, running, survivors = QuickTests(text), mutations_of(text)[::step], {}, []
+    count = len(waiting)
+    print(f"{count} mutants, {len(tests.quick)} tests", flush=True)
     while waiting or running:
         while waiting and len(running) < (os.cpu_count() or 1):
             line, operator, number = waiting.pop(0)
 
-            def attempt(operator=operator, number=number) -> int:
+            def attempt(line=line, operator=operator, number=number) -> int:
                 changed = mutated_text(text, operator, number)
-                return failures_of(changed, Selection(durations))
+                return failures_of(changed, Selection(tests.of(line)))
 
             running[in_a_fork(attempt)] = line, operator, number
         child, status = os.wait()
-        if status == 0:
-            line, operator, number = running[child]
+        line, operator, number = running.pop(child)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 5):  # passed, or none
             survivors.append(line)
-            changed = mutated_text(text, operator, number).splitlines()[line - 1]
-            before = text.splitlines()[line - 1]
-            print(
-                f"{line}: {operator}\n  - {before.strip()}\n  + {changed.strip()}",
-                flush=True,
+            changed = mutated_text(text, operator, number)
+            shown = list(
+                difflib.unified_diff(text.splitlines(), changed.splitlines(), n=0)
             )
-        del running[child]
-    killed = 100 * (1 - len(survivors) / count)
-    minutes = (time.monotonic() - started) / 60
+            print(f"{line}: {operator}", *shown[3:], sep="\n  ", flush=True)
+    killed, minutes = count - len(survivors), (time.monotonic() - started) / 60
+    share = 100 * killed / count
     print(
-        f"mutants: {count - len(survivors)} of {count} killed, {killed:.1f} %, {minutes:.0f} min"
+        f"mutants: {killed} of {count} killed, {share:.1f} %, in {minutes:.0f} minutes"
     )
-    raise SystemExit(killed < LEAST_KILLED)
+    raise SystemExit(share < LEAST_KILLED)
 
 
 # ------------------------------------------ README: what it shows, run as it stands
