@@ -922,8 +922,13 @@ def _connect(deadline: float, address: tuple[str, int], *_: object) -> socket.so
             return connected
 
 
-def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse:
-    """Return an answer whose parts, unlike http.client's, share the time left."""
+def _answer(
+    deadline: float, ends: list[bool], sock: socket.socket, **method: str
+) -> HTTPResponse:
+    """Return an answer whose parts, unlike http.client's, share the time left.
+
+    `ends` gets an item when the server has said its last.
+    """
     import http.client
 
     sock.settimeout(_left(deadline))
@@ -933,9 +938,8 @@ def _answer(deadline: float, sock: socket.socket, **method: str) -> HTTPResponse
 
     def timed_read_into(buffer: memoryview) -> int | None:
         count = read_into(buffer)
-        # Half of the headers would pass for all of them.
-        if not count and getattr(answer, "headers", None) is None:
-            raise ConnectionResetError
+        if not count:
+            ends.append(True)
         sock.settimeout(_left(deadline))  # of the next read, or TLS behind a proxy
         return count
 
@@ -1223,12 +1227,12 @@ class Client:
         headers = dict(request.header_items())
         password = headers.pop("Proxy-authorization", "")  # for the proxy alone
         host = getattr(request, "_tunnel_host", None) or request.host
-        unsent, connection = True, None
+        unsent, connection, ends = True, None, list[bool]()
         try:
             connection = self._connection(host, request.host)
             vars(connection).update(
                 _create_connection=partial(_connect, deadline),
-                response_class=partial(_answer, deadline),
+                response_class=partial(_answer, deadline, ends),
             )
             if not connection.sock:
                 if host != request.host:
@@ -1240,6 +1244,8 @@ class Client:
             method, path = request.get_method(), request.selector
             connection.request(method, path, request.data, headers)
             with connection.getresponse() as answer:
+                if ends:  # http.client takes half of the headers for all of them
+                    raise ConnectionResetError
                 response = self._read(answer)
             if not answer.will_close:
                 idle = self._idle.setdefault((os.getpid(), host), [])

@@ -2579,9 +2579,9 @@ COMPRESSED = "its answer is compressed, which was not asked for; check host and 
 OVERSIZED = "its answer is over max_body; raise max_body"
 MALFORMED = {
     "nothing": (b"", CLOSED),
-    "half a status line": (b"HTTP/1.1 20", CLOSED),
+    "half a status line": (b"HTTP/1.1 20", NOT_HTTP),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.6\r\n", NOT_HTTP),
-    "HTML alone": (b"<html></html>", CLOSED),
+    "HTML alone": (b"<html></html>", NOT_HTTP),
     "status of letters": (b"HTTP/1.1 abc OK\r\n\r\n", NOT_HTTP),
     "status of 9": (b"HTTP/1.1 9 OK\r\n\r\n", NOT_HTTP),
     "status of 1000": (b"HTTP/1.1 1000 OK\r\n\r\n", NOT_HTTP),
