@@ -203,14 +203,18 @@ def _whole_key(octets: bytes) -> PrivateKey | None:
         return p256_key if f"{point.x:064x}{point.y:064x}" == public.hex() else None
     try:
         key = ed25519.Ed25519PrivateKey.from_private_bytes(secret)
-        if public:
-            public_key = ed25519.Ed25519PublicKey.from_public_bytes(public)
-            public_key.verify(key.sign(b""), b"")
-        return key
     except UnsupportedAlgorithm:
         raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
-    except (InvalidSignature, ValueError):
-        return None
+    return key if public in (b"", _raw_public(key.public_key())) else None
+
+
+def _raw_public(public_key: ed25519.Ed25519PublicKey) -> bytes:
+    if hasattr(public_key, "public_bytes_raw"):  # from cryptography 40 on
+        return public_key.public_bytes_raw()
+    from cryptography.hazmat.primitives import serialization  # slow to import
+
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    return public_key.public_bytes(*raw)
 
 
 def _strict_base64(text: str) -> bytes:
