@@ -32,6 +32,7 @@ In a shell:
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import json
 import os
@@ -413,7 +414,7 @@ URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 def _base64url(octets: bytes) -> bytes:
     """RFC 7515, section 2: the URL-safe alphabet, no padding."""
-    return base64.b64encode(octets).translate(URL_SAFE, b"=")
+    return binascii.b2a_base64(octets).translate(URL_SAFE, b"=\n")
 
 
 def _raw_signature(der: bytes) -> bytes:
@@ -499,6 +500,7 @@ def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, 
     return method.upper(), host, path
 
 
+@lru_cache(maxsize=256)
 def _uri(method: str, host: str, path: str) -> str:
     return f"{method} {host}{path.partition('?')[0]}"
 
@@ -604,7 +606,8 @@ class ApiKey:
         or as an aware datetime, by default 5 s ago. InvalidRequestError says what is
         wrong with an argument.
         """
-        return self._issue(format_jwt_uri(method, url_or_path, host), not_before)
+        uri = _uri(*_request_line(method, url_or_path, host))
+        return self._issue(uri, not_before)
 
     def ws_jwt(self, *, not_before: int | datetime | None = None) -> str:
         """Return a token for one WebSocket message; `not_before` as in `rest_jwt`."""
