@@ -7249,7 +7249,7 @@ def test_feed_refuses_what_coinbase_refuses(feed, trust, fault):
     client = pytest.importorskip("websockets.sync.client")
     host = "advanced-trade-ws-user.coinbase.com"
     with socket.create_connection(feed.address) as sock, client.connect(
-        f"wss://{host}", sock=sock, ssl=trust, proxy=None
+        f"wss://{host}", sock=sock, ssl=trust, proxy=None, open_timeout=60
     ) as connection:  # fmt: skip
         message = json.loads(cdp_jwt.ws_message("user", ["BTC-USD"], key=key_of()))
         if fault == "used before":
