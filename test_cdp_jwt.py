@@ -7194,15 +7194,24 @@ class Feed:
     """Both WebSocket hosts: every message is checked, each first connection dropped."""
 
     def __init__(self, certificate: ssl.SSLContext) -> None:
-        library = pytest.importorskip("websockets.sync.server")
+        # Not the library's threads, two of which would share a TLS connection.
+        self.library = pytest.importorskip("websockets.asyncio.server")
         self.lost = pytest.importorskip("websockets.exceptions").ConnectionClosed
-        self.server = library.serve(self.serve, "127.0.0.1", 0, ssl=certificate)
-        self.address = self.server.socket.getsockname()
+        self.certificate, self.ready = certificate, threading.Event()
         self.subscribed: dict[str, list[dict]] = {host: [] for host in FEEDS}
         self.problems: list[str] = []
         self.nonces: set[str] = set()
 
-    def serve(self, connection) -> None:
+    async def run(self) -> None:
+        self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
+        async with self.library.serve(
+            self.serve, "127.0.0.1", 0, ssl=self.certificate
+        ) as server:
+            self.address = server.sockets[0].getsockname()
+            self.ready.set()
+            await self.over.wait()
+
+    async def serve(self, connection) -> None:
         host = connection.request.headers["Host"]
         subscriptions: dict[str, list[str]] = {}
         self.subscribed[host].append(subscriptions)
@@ -7210,16 +7219,17 @@ class Feed:
         with contextlib.suppress(self.lost):
             while number > 1 or subscriptions != FEEDS[host]:
                 try:
-                    text = connection.recv(timeout=60 if subscriptions else 5)
+                    seconds = 60 if subscriptions else 5
+                    text = await asyncio.wait_for(connection.recv(), seconds)
                     message = json.loads(text)
                     self.check(host, message)
-                except (AssertionError, TimeoutError) as error:
+                except (AssertionError, asyncio.TimeoutError) as error:
                     self.problems.append(str(error))
-                    return connection.send('{"type": "error"}')
+                    return await connection.send('{"type": "error"}')
                 subscriptions[message["channel"]] = message["product_ids"]
                 answer = {"channel": message["channel"], "connection": number}
-                connection.send(json.dumps(answer))
-            connection.socket.shutdown(socket.SHUT_RDWR)  # no closing handshake
+                await connection.send(json.dumps(answer))
+            connection.transport.abort()  # no closing handshake
         return None
 
     def check(self, host: str, message: dict) -> None:
@@ -7237,33 +7247,38 @@ class Feed:
 @pytest.fixture
 def feed(ca) -> Iterator[Feed]:
     feed = Feed(server_context(ca, *FEEDS))
-    thread = threading.Thread(target=feed.server.serve_forever)
+    thread = threading.Thread(target=lambda: asyncio.run(feed.run()))
     thread.start()
+    assert feed.ready.wait(30)
     yield feed
-    feed.server.shutdown()
+    feed.loop.call_soon_threadsafe(feed.over.set)
     thread.join()
 
 
 @pytest.mark.parametrize("fault", ["no token", "used before", "REST", "another host"])
 def test_feed_refuses_what_coinbase_refuses(feed, trust, fault):
-    client = pytest.importorskip("websockets.sync.client")
-    host = "advanced-trade-ws-user.coinbase.com"
-    with socket.create_connection(feed.address) as sock, client.connect(
-        f"wss://{host}", sock=sock, ssl=trust, proxy=None, open_timeout=60
-    ) as connection:  # fmt: skip
-        message = json.loads(cdp_jwt.ws_message("user", ["BTC-USD"], key=key_of()))
-        if fault == "used before":
-            connection.send(json.dumps(message))
-            connection.recv()
-        changes = {
-            "no token": {"jwt": ...},
-            "REST": {"jwt": key_of().rest_jwt("GET", "/x")},
-            "another host": {"channel": "ticker"},
-        }
-        changed = {**message, **changes.get(fault, {})}
-        changed = {name: value for name, value in changed.items() if value is not ...}
-        connection.send(json.dumps(changed))
-        assert json.loads(connection.recv()) == {"type": "error"}
+    library = pytest.importorskip("websockets.asyncio.client")
+    message = json.loads(cdp_jwt.ws_message("user", ["BTC-USD"], key=key_of()))
+    changes = {
+        "no token": {"jwt": ...},
+        "REST": {"jwt": key_of().rest_jwt("GET", "/x")},
+        "another host": {"channel": "ticker"},
+    }
+    changed = {**message, **changes.get(fault, {})}
+    changed = {name: value for name, value in changed.items() if value is not ...}
+
+    async def answer_to_it(sock: socket.socket) -> str:
+        url = "wss://advanced-trade-ws-user.coinbase.com"
+        options = {"sock": sock, "ssl": trust, "open_timeout": 60}
+        async with library.connect(url, **options) as connection:
+            if fault == "used before":
+                await connection.send(json.dumps(message))
+                await connection.recv()
+            await connection.send(json.dumps(changed))
+            return await connection.recv()
+
+    with socket.create_connection(feed.address) as sock:
+        assert json.loads(asyncio.run(answer_to_it(sock))) == {"type": "error"}
     [problem] = feed.problems
     assert fault in problem
 
