@@ -427,16 +427,17 @@ def _raw_signature(der: bytes) -> bytes:
     return r[-32:].rjust(32, b"\0") + s[-32:].rjust(32, b"\0")
 
 
-def _sign(private_key: PrivateKey, message: bytes) -> bytes:
+def _signer(private_key: PrivateKey) -> Callable[[bytes], bytes]:
+    """Return what signs octets with the key."""
     if isinstance(private_key, ed25519.Ed25519PrivateKey):
-        return private_key.sign(message)  # RFC 8037, section 3.1
-    return _raw_signature(private_key.sign(message, ECDSA_SHA256))
+        return private_key.sign  # RFC 8037, section 3.1
+    return lambda message: _raw_signature(private_key.sign(message, ECDSA_SHA256))
 
 
-def _jws(header: str, claims: str, private_key: PrivateKey) -> str:
+def _jws(header: str, claims: str, sign: Callable[[bytes], bytes]) -> str:
     """RFC 7515, section 7.1: the compact serialization."""
     signing_input = _base64url(header.encode()) + b"." + _base64url(claims.encode())
-    signature = _base64url(_sign(private_key, signing_input))
+    signature = _base64url(sign(signing_input))
     return (signing_input + b"." + signature).decode()
 
 
@@ -450,8 +451,8 @@ LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST: Final = rf"((?:{LABEL}\.)*{LABEL})(?::([1-9][0-9]{{0,4}}))?"
 
 
-def _checked_text(value: object, what: str, refused: str) -> str:
-    """Return `value` if it is text without a character of the pattern `refused`."""
+def _checked_text(value: object, what: str, refused: str = "(?!)") -> str:
+    """Return `value` if it is text without what the pattern `refused` finds."""
     if not isinstance(value, str) or not value:
         found = "empty" if value == "" else f"{type(value).__name__}, not text"
         raise InvalidRequestError(f"the {what} is {found}")
@@ -466,27 +467,20 @@ def _checked_host(host: str) -> str:
     """Return `name` or `name:port` as Coinbase reads it: lower case, without :443."""
     host = _checked_text(host, "host", r"[^A-Za-z0-9.:-]").lower()
     found = re.fullmatch(HOST, host)
-    if not found or len(found[1]) > 253 or int(found[2] or 443) > 65535:
+    if not found or len(found[1]) > 253 or int(found[2] or 0) > 65535:
         raise InvalidRequestError("the host is malformed; expected name or name:port")
     return found[1] if found[2] == "443" else host
 
 
 def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
     """Return method, host and path with query, each exactly as it will be sent."""
-    try:
-        return _parse_request(method, url_or_path, host)
-    except (AttributeError, TypeError):  # from what is no text
-        raise InvalidRequestError("method, path or host is not text") from None
-
-
-@lru_cache(maxsize=256)  # requests recur, and this takes a fifth of a signature's time
-def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
-    if method.upper() not in METHODS:
+    if _checked_text(method, "method").upper() not in METHODS:
         # No other word is shown: it may be a secret in the wrong place.
         shown = f" {method}" if re.fullmatch("[A-Za-z]{1,9}", method) else ""
         expected = ", ".join(METHODS)
         raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
-    url, path = re.match("([A-Za-z]+)://([^/?#]*)", url_or_path), url_or_path
+    path = _checked_text(url_or_path, "path")
+    url = re.match("([A-Za-z]+)://([^/?#]*)", path)
     if url:
         if url[1].lower() != "https":
             raise InvalidRequestError("not an https URL; others could read the token")
@@ -500,33 +494,36 @@ def _parse_request(method: str, url_or_path: str, host: str) -> tuple[str, str, 
     return method.upper(), host, path
 
 
-@lru_cache(maxsize=256)
-def _uri(method: str, host: str, path: str) -> str:
-    return f"{method} {host}{path.partition('?')[0]}"
-
-
 def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
     """Return the `uri` claim: "GET api.coinbase.com/api/v3/brokerage/accounts".
 
     Arguments and errors are those of `ApiKey.rest_jwt`; a query is left out.
     """
-    return _uri(*_request_line(method, path, host))
+    method, host, path = _request_line(method, path, host)
+    return f"{method} {host}{path.partition('?')[0]}"
+
+
+@lru_cache  # requests recur, and this takes a fifth of a signature's time
+def _uri_claim(method: str, url_or_path: str, host: str) -> str:
+    return f',"uri":{json.dumps(format_jwt_uri(method, url_or_path, host))}'
+
+
+def _seconds(value: object) -> int | None:
+    """Return epoch seconds up to the year 5138; above that, they are milliseconds."""
+    return value if type(value) is int and 0 <= value < 10**11 else None
 
 
 def _epoch_seconds(not_before: int | datetime, now: int) -> int:
     from datetime import datetime
 
-    seconds = not_before
-    if isinstance(seconds, datetime) and seconds.utcoffset() is not None:
-        seconds = int(seconds.timestamp())
-    if not isinstance(seconds, int) or seconds > 10**11:  # the year 5138
+    if isinstance(not_before, datetime) and not_before.utcoffset() is not None:
+        not_before = int(not_before.timestamp())
+    seconds = _seconds(not_before)
+    if seconds is None:
         raise InvalidRequestError("not_before is no int of seconds or aware datetime")
     if seconds + LIFETIME <= now:
         raise InvalidRequestError("not_before: such a token would have expired already")
     return seconds
-
-
-_json_text = lru_cache(maxsize=256)(json.dumps)  # names and uris recur
 
 
 class ApiKey:
@@ -537,7 +534,10 @@ class ApiKey:
     key file's IP allow-list, is kept to explain refusals.
     """
 
-    __slots__ = ("_private_key", "algorithm", "allowed_ips", "name", "repairs")
+    __slots__ = (
+        "_claims_start", "_header_start", "_private_key", "_sign",
+        "algorithm", "allowed_ips", "name", "repairs",
+    )  # fmt: skip
 
     def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
         """Parse a key's name and secret; InvalidKeyError says why they are none.
@@ -552,10 +552,14 @@ class ApiKey:
             self._private_key = _parse_secret(secret, repairs)
         except InvalidKeyError as error:
             raise _without_frames(error) from None
+        self._sign = _signer(self._private_key)
         is_ed25519 = isinstance(self._private_key, ed25519.Ed25519PrivateKey)
         self.algorithm = "EdDSA" if is_ed25519 else "ES256"
         self.repairs = tuple(repairs)
         self.allowed_ips = tuple(map(str, allowed_ips))
+        kid = json.dumps(self.name)
+        self._header_start = f'{{"alg":"{self.algorithm}","typ":"JWT","kid":{kid}'
+        self._claims_start = f'{{"sub":{kid},"iss":"cdp"'
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], name: str | None = None) -> ApiKey:
@@ -606,26 +610,27 @@ class ApiKey:
         or as an aware datetime, by default 5 s ago. InvalidRequestError says what is
         wrong with an argument.
         """
-        uri = _uri(*_request_line(method, url_or_path, host))
-        return self._issue(uri, not_before)
+        try:
+            uri_claim = _uri_claim(method, url_or_path, host)
+        except TypeError:  # not hashable, and so no text: what is it?
+            uri_claim = _uri_claim.__wrapped__(method, url_or_path, host)
+        return self._issue(uri_claim, not_before)
 
     def ws_jwt(self, *, not_before: int | datetime | None = None) -> str:
         """Return a token for one WebSocket message; `not_before` as in `rest_jwt`."""
-        return self._issue(None, not_before)
+        return self._issue("", not_before)
 
     def _issue(
-        self, uri: str | None, not_before: int | datetime | None, clock_offset: int = 0
+        self, uri_claim: str, not_before: int | datetime | None, clock_offset: int = 0
     ) -> str:
         """Make a token; only here are clock and random source read, once each."""
-        now, kid = int(time.time()) + clock_offset, _json_text(self.name)
-        nonce = os.urandom(32).hex()
+        now, nonce = int(time.time()) + clock_offset, os.urandom(32).hex()
         nbf = now - BACKDATE if not_before is None else _epoch_seconds(not_before, now)
-        request = "" if uri is None else f',"uri":{_json_text(uri)}'
         times = f'"nbf":{nbf},"exp":{nbf + LIFETIME}'
         return _jws(
-            f'{{"alg":"{self.algorithm}","typ":"JWT","kid":{kid},"nonce":"{nonce}"}}',
-            f'{{"sub":{kid},"iss":"cdp",{times}{request}}}',
-            self._private_key,
+            f'{self._header_start},"nonce":"{nonce}"}}',
+            f"{self._claims_start},{times}{uri_claim}}}",
+            self._sign,
         )
 
     def __call__(self, request: HookRequest) -> HookRequest:
@@ -710,10 +715,11 @@ def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
     """
     method, _, rest = _checked_text(uri, "uri", r"\n").partition(" ")
     rest = re.sub(r"\A[A-Za-z]+://", "", rest)
-    right = format_jwt_uri(method, rest if rest[:1] == "/" else f"https://{rest}")
+    url = rest if rest[:1] == "/" else f"https://{rest}"
+    right = format_jwt_uri(method, url)
     if uri != right:
         raise InvalidRequestError(f"this uri would earn a 401; use {right!r}")
-    return _remembered_key(key_var, secret_var)._issue(uri, None)
+    return _remembered_key(key_var, secret_var).rest_jwt(method, url)
 
 
 # ---------------------------------------------------------- 6. reasons: JWT -> problems
@@ -761,11 +767,6 @@ def _json_object(text: str, what: str, problems: list[str]) -> dict[str, object]
 def _true(rules: Iterable[tuple[object, str]]) -> list[str]:
     """Return the problems of the rules whose condition holds."""
     return [problem for is_wrong, problem in rules if is_wrong]
-
-
-def _seconds(value: object) -> int | None:
-    """Return epoch seconds up to the year 5138; above that, they are milliseconds."""
-    return value if type(value) is int and 0 <= value < 10**11 else None
 
 
 def _member_problems(
@@ -828,7 +829,7 @@ def _signature_problems(
     signing_input: bytes, signature: bytes, alg: object, key: ApiKey | None
 ) -> Iterator[str]:
     if len(signature) != 64:
-        is_der = signature[:1] == b"\x30" and 68 <= len(signature) <= 72
+        is_der = signature.hex().startswith(f"30{len(signature) - 2:02x}02")
         found = "is DER" if is_der else f"has {len(signature)} bytes"
         yield f"the signature {found}; expected r and s, 32 bytes each"
     elif key and alg == key.algorithm:
@@ -857,7 +858,7 @@ def inspect_jwt(
     Raises:
         InvalidRequestError: `token` is not text, or empty.
     """
-    text = _checked_text(token, "token", "(?!)").strip().strip("\"'")
+    text = _checked_text(token, "token").strip().strip("\"'")
     text = re.sub(r"(?i)\A(authorization:)?\s*(bearer\s+)?", "", text)
     now = time.time() if now is None else now
     problems: list[str] = []
@@ -1018,7 +1019,7 @@ def _hints(
         yield "no token was sent, as no key was given"
     if status == 401 and key and not re.fullmatch(KEY_NAME, key.name):
         yield "the key's name is neither organizations/.../apiKeys/... nor a UUID"
-    if status in (401, 403) and b"required scopes" in response.body[:4096]:
+    if status in (401, 403) and b"required scopes" in response.body:
         yield "the key lacks a permission for this; `check` lists those that it has"
     elif status in (401, 403) and key:
         if key.allowed_ips:
@@ -1034,19 +1035,20 @@ def _hints(
 def _api_error(response: Response, hints: Iterable[str]) -> ApiError:
     """Return an error with the server's own message, in whichever shape it has."""
     said: dict[str, object] = {}  # by all objects, however nested; the outer ones win
-    text = response.body[:300].decode("utf-8", "replace")
+    body = response.body[: 64 * 1024]
+    text = body.decode("utf-8", "replace")
     with contextlib.suppress(ValueError, RecursionError):
         json.loads(response.body, object_pairs_hook=said.update)
         fields = ("message", "error_details", "error", "id")
         text = next((str(said[field]) for field in fields if said.get(field)), text)
-    if 300 <= response.status < 400:
+    if response.status // 100 == 3:
         host = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
         text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
     text = re.sub(r"eyJ[\w-]+\.[\w.-]+", "...", text)  # a token that was echoed
     text = _escaped(text[:300].strip()) or "no message"
     error = ApiError(f"HTTP {response.status}: {text}")
     error.status, error.headers = response.status, response.headers
-    error.body, error.hints = response.body[: 64 * 1024], tuple(hints)
+    error.body, error.hints = body, tuple(hints)
     return error
 
 
@@ -1110,7 +1112,7 @@ class Client:
         host: str = DEFAULT_HOST,
         timeout: float = 10.0,
         retries: int = 2,
-        max_body: int = 32 * 1024 * 1024,
+        max_body: int = 32 * 2**20,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         import ssl
@@ -1179,7 +1181,7 @@ class Client:
                 again = (safe or error.unsent) and not error.lasting
                 unknown = not error.unsent
             else:
-                if 200 <= response.status < 300:
+                if response.status < 300:
                     return response
                 if clock_differs and not clock_was_learned:
                     clock_was_learned = True
@@ -1215,7 +1217,7 @@ class Client:
             headers["Content-Type"] = "application/json"
         if self._key:
             offset = self._clock_offsets.get(host, 0)
-            token = self._key._issue(_uri(*line), None, offset)
+            token = self._key._issue(_uri_claim(method, path, host), None, offset)
             headers["Authorization"] = f"Bearer {token}"
             signed = "Authorization: Bearer ..."
         _tell("note", f"{method} {url} with {signed}, {len(body or b'')} bytes")
