@@ -6644,7 +6644,7 @@ def failures_of(text: str, selection: Selection) -> int:
     except Exception:
         return 1
     options = ["-p", "no:cacheprovider", "-m", "not hypothesis and not bench"]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
+    options.append("--assert=plain")  # to rewrite them takes longer than the tests
     if selection.wanted is not None:
         options.append("-x")
     return pytest.main([*options, str(HERE / "test_cdp_jwt.py")], [selection])
