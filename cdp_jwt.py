@@ -187,9 +187,9 @@ FORMS: Final = {  # size: its octets in hex, in groups the secret and the public
 def _whole_key(octets: bytes) -> PrivateKey | None:
     """Return the key that `octets`, in one of the FORMS, hold, if it is whole.
 
-    It is whole when its fixed octets are in place, and its public part is that of the
-    key derived from its secret part. Nothing is parsed: `cryptography` itself loads
-    damaged keys (up to 44) and other curves, and not the same ones in each version.
+    It is whole when its fixed octets are in place, and its public part, if its form has
+    one, is that of the key derived from its secret part. Nothing is parsed, as
+    `cryptography` loads damaged keys (up to 44), and not the same in each version.
     """
     found = re.fullmatch(FORMS[len(octets)], octets.hex())
     if not found:
@@ -197,7 +197,7 @@ def _whole_key(octets: bytes) -> PrivateKey | None:
     secret, public = (bytes.fromhex(part) for part in found.groups())
     if len(public) == 64:
         scalar = int.from_bytes(secret, "big")
-        if not 0 < scalar < P256_ORDER:  # up to 42, some of these would pass
+        if not 0 < scalar < P256_ORDER:  # cryptography up to 42 lets some others pass
             return None
         p256_key = ec.derive_private_key(scalar, ec.SECP256R1())
         point = p256_key.public_key().public_numbers()
@@ -314,7 +314,7 @@ def _parse_secret(value: object, repairs: list[str]) -> PrivateKey:
 
 def _parse_name(value: object, repairs: list[str]) -> str:
     name = _mended(value, "name", repairs)
-    if re.search(r"-----|\A[A-Za-z0-9+/=\s]{40,}\Z", name):
+    if re.search("-----|[A-Za-z0-9+/]{40}", name):
         raise InvalidKeyError("the name looks like a key: name and secret are swapped")
     is_placeholder = re.search(r"(?i)[{<]|\byour[ _-]", name)
     if is_placeholder or len(name) >= 300 or not name.isprintable():
@@ -339,9 +339,9 @@ def _read(path: str, limit: int = -1) -> bytes:
 
 def _read_key_file(path: str) -> str:
     try:
-        content, file = _read(path, MAX_KEY_FILE + 1), os.path.expanduser(path)
-        if os.name == "posix" and os.path.isfile(file):
-            mode, flags = os.stat(file).st_mode, os.statvfs(file).f_flag
+        content = _read(path, MAX_KEY_FILE + 1)
+        if os.name == "posix" and os.path.isfile(path):
+            mode, flags = os.stat(path).st_mode, os.statvfs(path).f_flag
             warning = f"{path}: group or others can read this key; chmod 600 it"
             if mode & 0o044 and not flags & os.ST_RDONLY:
                 _tell("warning", warning)
@@ -452,7 +452,7 @@ HOST: Final = rf"((?:{LABEL}\.)*{LABEL})(?::([1-9][0-9]{{0,4}}))?"
 
 
 def _checked_text(value: object, what: str, refused: str = "(?!)") -> str:
-    """Return `value` if it is text without what the pattern `refused` finds."""
+    """Return `value` if it is text in which `refused` finds nothing, as (?!) does."""
     if not isinstance(value, str) or not value:
         found = "empty" if value == "" else f"{type(value).__name__}, not text"
         raise InvalidRequestError(f"the {what} is {found}")
@@ -568,7 +568,7 @@ class ApiKey:
         `-` is standard input. A file that group or others can read gets a warning, one
         that cannot be read, or holds no key that can be used, an InvalidKeyError.
         """
-        path = os.fsdecode(path or "")
+        path = os.path.expanduser(os.fsdecode(path or ""))
         try:
             return cls(*_parse_key_file(_read_key_file(path), name))
         except InvalidKeyError as error:
@@ -764,11 +764,6 @@ def _json_object(text: str, what: str, problems: list[str]) -> dict[str, object]
     return _members(found)
 
 
-def _true(rules: Iterable[tuple[object, str]]) -> list[str]:
-    """Return the problems of the rules whose condition holds."""
-    return [problem for is_wrong, problem in rules if is_wrong]
-
-
 def _member_problems(
     header: dict[str, object], claims: dict[str, object], key: ApiKey | None, now: float
 ) -> Iterator[str]:
@@ -815,24 +810,24 @@ def _uri_problems(uri: object) -> list[str]:
         ("?" in rest, "uri has a query; it ends with the path"),
         ("#" in rest, "uri has a fragment; it ends with the path"),
     )
-    problems = _true(rules)
-    if not problems:
-        try:
-            right = format_jwt_uri(method, f"https://{rest}")
-        except InvalidRequestError as error:
-            return [f"uri: {error}"]
-        problems = _true([(right != uri, f"uri is not as Coinbase reads it: {right}")])
-    return problems
+    problems = [problem for is_wrong, problem in rules if is_wrong]
+    if problems:
+        return problems
+    try:
+        right = format_jwt_uri(method, f"https://{rest}")
+    except InvalidRequestError as error:
+        return [f"uri: {error}"]
+    return [] if uri == right else [f"uri is not as Coinbase reads it: {right}"]
 
 
 def _signature_problems(
-    signing_input: bytes, signature: bytes, alg: object, key: ApiKey | None
+    signing_input: bytes, signature: bytes, key: ApiKey | None
 ) -> Iterator[str]:
     if len(signature) != 64:
         is_der = signature.hex().startswith(f"30{len(signature) - 2:02x}02")
         found = "is DER" if is_der else f"has {len(signature)} bytes"
         yield f"the signature {found}; expected r and s, 32 bytes each"
-    elif key and alg == key.algorithm:
+    elif key:  # whatever `alg` says
         public_key = key._private_key.public_key()
         try:
             if isinstance(public_key, ed25519.Ed25519PublicKey):
@@ -872,7 +867,7 @@ def inspect_jwt(
     problems += _member_problems(header, claims, key, now)
     problems += _uri_problems(claims["uri"]) if "uri" in claims else ()
     signing_input = text.rpartition(".")[0].encode("ascii", "replace")
-    problems += _signature_problems(signing_input, signature, header.get("alg"), key)
+    problems += _signature_problems(signing_input, signature, key)
     notes: list[str] = []
     if "uris" in claims:
         notes.append("uris instead of uri is for other CDP APIs than Advanced Trade")
@@ -931,7 +926,7 @@ def _connect(deadline: float, address: tuple[str, int], *_: object) -> socket.so
 
 
 def _answer(
-    deadline: float, ends: list[bool], sock: socket.socket, **method: str
+    deadline: float, ends: list[bool], sock: socket.socket, method: str | None = None
 ) -> HTTPResponse:
     """Return an answer whose parts, unlike http.client's, share the time left.
 
@@ -940,7 +935,7 @@ def _answer(
     import http.client
 
     sock.settimeout(_left(deadline))
-    answer = http.client.HTTPResponse(sock, method=method.get("method"))
+    answer = http.client.HTTPResponse(sock, method=method)
     stream = answer.fp.raw
     read_into = stream.readinto
 
@@ -951,7 +946,7 @@ def _answer(
         sock.settimeout(_left(deadline))  # of the next read, or TLS behind a proxy
         return count
 
-    vars(stream)["readinto"] = timed_read_into
+    vars(stream)["readinto"] = timed_read_into  # which is what answer.fp calls
     return answer
 
 
@@ -1088,6 +1083,7 @@ def _json_body(value: object, method: str) -> bytes | None:
         raise InvalidRequestError("the body holds what JSON has no word for") from None
 
 
+MAX_AHEAD: Final = 7 * 86400  # seconds; no server gets a token for next year
 MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
 
 
@@ -1100,7 +1096,8 @@ class Client:
         timeout: seconds for a whole call: connecting, sending, waiting, trying again;
             only the lookup of the name, by the operating system, is not interrupted.
         retries: how often a call is tried again. GET and HEAD are after connection
-            errors, 429, 500, 502, 503 and 504; others after 429, or if nothing was sent
+            errors, 429, 500, 502, 503 and 504; others after 429, or if nothing was
+            sent. (A 401 that the clock explains is signed again once, in any case.)
         max_body: bytes of an answer, at most.
         ssl_context: for a private CA; else the system's CAs, or those of SSL_CERT_FILE.
     """
@@ -1302,16 +1299,18 @@ class Client:
         return Response(answer.status, answer.headers, bytes(body))
 
     def _learn_clock(self, host: str, response: Response, token: str) -> bool:
-        """After a 401, adopt the host's time if by it the token was not valid."""
+        """After a 401: was the token not valid by the host's time? If so, adopt it."""
         if response.status != 401 or not token:
             return False
         server = _epoch(response.headers.get("Date"))
         claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
         if server is None or claims["nbf"] <= server < claims["exp"]:
             return False
-        self._clock_offsets[host] = ahead = int(server - time.time())
-        difference = f"{-ahead:+d} s from the server's"
-        _tell("warning", f"this clock is {difference}; the server's is used")
+        ahead = int(server - time.time())
+        if ahead < MAX_AHEAD:
+            self._clock_offsets[host] = ahead
+            difference = f"{-ahead:+d} s from the server's"
+            _tell("warning", f"this clock is {difference}; the server's is used")
         return True
 
     def pages(
@@ -1339,6 +1338,7 @@ class Client:
                 place, path, query = str(linked), f"https://{host}{linked}", {}
             else:
                 place, query["cursor"] = f"cursor={cursor}" if cursor else "", cursor
+                path = re.sub(r"[?&]cursor=[^&]*$|(?<=[?&])cursor=[^&]*&", "", path)
             if place in seen:
                 break
             seen.add(place)
@@ -1488,7 +1488,7 @@ def _option_data(text: str) -> bytes:
     is_file = text == "-" or text.startswith("@")
     try:
         body = _read(text.removeprefix("@")) if is_file else text.encode()
-        json.loads(body, parse_constant=int)  # which NaN and Infinity are not
+        json.loads(body.decode(), parse_constant=int)  # UTF-8, and int takes no NaN
         return body
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
@@ -1565,7 +1565,7 @@ def _call(words: list[str], options: Mapping[str, str], params: list[str]) -> No
             for number, page in enumerate(client.pages(path, query), 1):
                 _print_answer(page, options)
                 if sys.stderr and sys.stderr.isatty():
-                    print(f"\r{number} pages ", end="", file=sys.stderr, flush=True)
+                    print(f"{number} pages", end="\r", file=sys.stderr, flush=True)
         except ApiError as error:
             _print_answer(error, options)
             refused = error.status in (401, 403) and key is not None
@@ -1596,7 +1596,8 @@ def _decode(words: list[str], options: Mapping[str, str]) -> int:
         signed = f"not verified: its kid is not {key.name}, the key at hand"
         if "--key-file" in options or key.name == found.header.get("kid"):
             found = inspect_jwt(text, key=key, now=now)
-            is_signed = not any("sign" in problem for problem in found.problems)
+            unsigned = ("the signature", "not signed")
+            is_signed = not any(each.startswith(unsigned) for each in found.problems)
             signed = f"by {key.name}" if is_signed else ""
     except InvalidKeyError as error:
         if "--key-file" in options:
@@ -1641,12 +1642,12 @@ def _check(options: Mapping[str, str], say: Callable[[str, str], None]) -> int:
     _listener = report  # of these steps, and of what the functions below them tell
     try:
         key = _check_key(options)
-    except CdpError as error:
+    except InvalidKeyError as error:
         _tell("fail", f"key: {error}")
     if "--offline" not in options:
         try:
             _check_network(key, options)
-        except CdpError as error:
+        except (InvalidRequestError, TransportError, ApiError) as error:
             _tell("fail", f"network: {error}")
     advice = first.get("fail") or first.get("warning")
     print(f"First: {advice}" if advice else "All is well.")
@@ -1678,7 +1679,7 @@ def _check_network(key: ApiKey | None, options: Mapping[str, str]) -> None:
 
     host = _checked_host(options.get("--host", DEFAULT_HOST))
     name, proxy = host.partition(":")[0], urllib.request.getproxies().get("https", "")
-    if not proxy or urllib.request.proxy_bypass(name):
+    if not proxy or urllib.request.proxy_bypass(host):
         proxy = "none"
     proxy = re.sub(r"(?s)\A(\w+://)?.*@", r"\1***@", proxy)
     authorities = os.environ.get("SSL_CERT_FILE", "the system")
@@ -1728,12 +1729,10 @@ def _check_permissions(client: Client) -> None:
     return _tell(state, f"the key is accepted; it may: {allowed} ({portfolio})")
 
 
-def _run(arguments: Sequence[str], program: str, command: str) -> int:
-    global _listener
+def _run(arguments: Sequence[str], say: Callable[..., None], command: str) -> int:
     if sys.stdout is None:
         raise CdpError("standard output is closed")
     words, options, params = _parse_arguments(arguments)
-    say = _listener = partial(_say, program, "--verbose" in options)
     if options.keys() & {"--help", "-h"}:
         print((SYNOPSIS + HELP).format(command), end="")
     elif "--version" in options:
@@ -1768,9 +1767,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = _printable(f"python {file}" if extension == ".py" else program)
     arguments = sys.argv[1:] if argv is None else argv
     called = "; the call may have been carried out" if "--call" in arguments else ""
-    _listener = partial(_say, program, False)
+    say = _listener = partial(_say, program, "--verbose" in arguments)
     try:
-        code = _run(arguments, program, command)
+        code = _run(arguments, say, command)
         sys.stdout.flush()
         return code
     except CdpError as error:

@@ -644,6 +644,8 @@ def test_mistake_is_named_and_the_remedy_given(mistake):
         ("organizations/a\nb", f"the key's name is a placeholder or damaged{AGAIN}"),
         ("a.b/" * 75, f"the key's name is a placeholder or damaged{AGAIN}"),
         ("n" * 40, SWAPPED),
+        (f"{PORTAL},", SWAPPED),
+        (f"secret={BARE_SEED}", SWAPPED),
     ],
 )
 def test_name_that_is_none_is_refused(name, message):
@@ -900,6 +902,10 @@ def test_key_text_in_place_of_a_path_is_not_shown(secret):
 def test_key_file_in_the_home_directory_is_found(key_file, monkeypatch):
     monkeypatch.setenv("HOME", str(key_file.parent))
     assert cdp_jwt.ApiKey.from_file("~/cdp_api_key.json").name == NAME
+    empty = key_file.parent / "empty"
+    empty.touch()
+    message = refused(lambda: cdp_jwt.ApiKey.from_file("~/empty"))
+    assert message.startswith(f"{empty}: not the JSON or PEM of one key")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
@@ -1911,7 +1917,10 @@ def test_signature_is_verified_with_the_key_at_hand(key):
     )
     unfit = {"ES256": "EdDSA", "EdDSA": "ES256"}[key.algorithm]
     found = cdp_jwt.inspect_jwt(cdp_jwt.ApiKey(NAME, SECRETS[unfit]).ws_jwt(), key=key)
-    assert found.problems == (f"alg is '{unfit}'; expected {key.algorithm}",)
+    assert found.problems == (
+        f"alg is '{unfit}'; expected {key.algorithm}",
+        f"not signed by the key {NAME}",
+    )
 
 
 @examples(500)
@@ -2486,7 +2495,7 @@ def test_client_takes_options_up_to_their_bounds(coinbase, trust):
 
 
 def test_client_has_the_options_of_its_documentation():
-    parameters = inspect.signature(cdp_jwt.Client).parameters.values()
+    parameters = inspect.signature(type(cdp_jwt.Client())).parameters.values()
     assert [(each.name, each.default) for each in parameters] == [
         ("key", None),
         ("host", "api.coinbase.com"),
@@ -3585,6 +3594,16 @@ def test_401_is_explained_by_a_time_outside_of_its_tokens(
     assert len(coinbase.seen) == 1 + explains
 
 
+def test_401_gets_no_server_a_token_for_a_time_far_ahead(client, coinbase):
+    """Who passes for the server once could keep a token for an order in a year."""
+    coinbase.clock_ahead = 8 * 86_400
+    hints = hints_of(lambda: client.post(ORDERS, json={}))
+    assert hints[0].startswith("by the server's clock this token was not valid")
+    tokens = [json.loads(segments(seen.token)[1]) for seen in coinbase.seen]
+    assert tokens
+    assert all(abs(token["nbf"] - time.time()) < 60 for token in tokens)
+
+
 def test_first_token_of_a_client_is_by_this_machines_clock(client, coinbase, frozen):
     client.get("/echo")
     assert json.loads(segments(coinbase.seen[0].token)[1])["nbf"] == frozen - 5
@@ -3624,6 +3643,22 @@ def test_pages_keep_the_other_parameters(client, coinbase):
     paths = [seen.path for seen in coinbase.seen]
     start = f"{ACCOUNTS}?limit=1&product_ids=A&product_ids=B"
     assert paths == [start, f"{start}&cursor=1", f"{start}&cursor=2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("?cursor=1", "?"),
+        ("?limit=1&cursor=1", "?limit=1&"),
+        ("?cursor=1&limit=1", "?limit=1&"),
+        ("?a_cursor=1&cursor=1", "?a_cursor=1&"),
+    ],
+)
+def test_pages_go_on_from_the_cursor_of_a_path(client, coinbase, path, others):
+    """As the message of a page that fails invites to."""
+    assert len(list(client.pages(f"{ACCOUNTS}{path}"))) == 2
+    paths = [seen.path for seen in coinbase.seen]
+    assert paths == [f"{ACCOUNTS}{path}", f"{ACCOUNTS}{others}cursor=2"]
 
 
 def test_pages_of_a_url_stay_at_its_host(coinbase, trust):
@@ -4026,6 +4061,20 @@ def test_decode_blames_the_key_that_did_not_sign(run, with_key, frozen):
     assert result.code == 1
     assert f"problem  not signed by the key {NAME}\n" in result.out
     assert "signed   " not in result.out
+    for alg in ("none", "HS256", "EdDSA"):
+        result = run("decode", made({**HEADER, "alg": alg}))
+        assert f"problem  not signed by the key {NAME}\n" in result.out
+        assert "signed   " not in result.out
+
+
+def test_decode_tells_a_signature_from_what_else_is_wrong(run, with_key, monkeypatch):
+    """The word "sign" is in this problem, too."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    head = f"{segment(HEADER)}.{segment({**CLAIMS, 'iss': 'design'})}"
+    signature = cdp_jwt.ApiKey(NAME, SEC1)._sign(head.encode())
+    result = run("decode", f"{head}.{segment(signature)}")
+    assert f"signed   by {NAME}\n" in result.out
+    assert "problem  iss is 'design'; expected 'cdp'\n" in result.out
 
 
 def test_decode_with_a_broken_key_file_says_so(run, key_file):
@@ -4270,10 +4319,17 @@ def test_command_sends_data_to_the_octet(run, online, tmp_path, stdin):
         ("[" * 100_000, "--data is not JSON; nothing was sent"),
         ('{"price": NaN}', "--data is not JSON; nothing was sent"),
         ("[-Infinity]", "--data is not JSON; nothing was sent"),
+        ("@utf-16.json", "--data is not JSON; nothing was sent"),
+        ("@with-a-bom.json", "--data is not JSON; nothing was sent"),
         ("@missing.json", "--data cannot be read: No such file or directory"),
     ],
 )
-def test_command_checks_data_before_it_sends(run, online, data, message):
+def test_command_checks_data_before_it_sends(
+    run, online, tmp_path, monkeypatch, data, message
+):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("utf-16.json").write_bytes("{}".encode("utf-16"))
+    pathlib.Path("with-a-bom.json").write_bytes("{}".encode("utf-8-sig"))
     result = run("POST", "/echo", "--call", "--host", online.host, "--data", data)
     assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
     assert online.seen == []
@@ -4512,7 +4568,7 @@ def test_terminal_gets_a_hint_and_a_count_of_pages(online, copied, ca_file):
     hint = "signer: hint: this is a token for the request; --call sends the request"
     assert shown.splitlines()[-1] == hint
     shown = on_terminal("--call", "--paginate", "--host", online.host)
-    assert "\r3 pages " in shown
+    assert "3 pages\r" in shown
 
 
 # Why people get a 401: each known cause, and what the user sees of it on standard error.
@@ -5409,7 +5465,7 @@ def test_terminal_gets_what_a_pipe_does_not(run, online, monkeypatch):
     assert run("GET", ACCOUNTS).err == f"cdp_jwt: hint: {hint}\n"
     assert run("ws").err == ""
     pages = run("GET", ACCOUNTS, "--call", "--paginate", "--host", online.host)
-    assert pages.err == "\r1 pages \r2 pages \r3 pages "
+    assert pages.err == "1 pages\r2 pages\r3 pages\r"
 
 
 def test_time_that_the_lookup_of_a_name_took_is_counted(coinbase, trust, monkeypatch):
@@ -5496,6 +5552,8 @@ def test_check_heeds_no_proxy(run, online, monkeypatch):
     result = checked(run, "--host", online.host)
     assert result.code == 0
     assert "ok    proxy: none; " in result.out
+    monkeypatch.setenv("NO_PROXY", online.host)
+    assert "ok    proxy: none; " in checked(run, "--host", online.host).out
 
 
 def test_check_says_when_the_server_tells_no_time(run, online):
@@ -5508,6 +5566,15 @@ def test_check_says_when_the_server_tells_no_time(run, online):
     online.routes["GET", "/api/v3/brokerage/time"] = (False, answer)
     result = checked(run, "--host", online.host)
     assert last_lines(result)[0] == "warn  clock: the server tells no time"
+
+
+def test_check_is_not_carried_out_with_what_it_does_not_understand(
+    run, online, monkeypatch
+):
+    timeout = ["check", "--host", online.host, "--timeout", "soon"]
+    assert run(*timeout).code == 2
+    monkeypatch.delenv("CDP_KEY_FILE")
+    assert run("check", "--offline", "--key-name", NAME).code == 2
 
 
 def test_check_takes_no_words(run):
