@@ -3223,11 +3223,13 @@ def test_connection_that_is_closed_under_way_is_tried_again_for_get_alone(wire, 
     assert len(server.requests) == 4
 
 
-def test_idle_connection_is_given_up(client, coinbase, monkeypatch):
-    client.get(ACCOUNTS)
-    monkeypatch.setattr(cdp_jwt, "MAX_IDLE", 0.0)
-    client.get(ACCOUNTS)
-    assert len({seen.connection for seen in coinbase.seen}) == 2
+def test_idle_connection_is_given_up_after_30_seconds(client, coinbase, monkeypatch):
+    original, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: original() + sum(passed))
+    for seconds, connections in ((0, 1), (29.5, 1), (30.5, 2)):
+        passed.append(seconds)
+        client.get(ACCOUNTS)
+        assert len({seen.connection for seen in coinbase.seen}) == connections
 
 
 def test_answer_that_nobody_asked_for_is_not_taken_for_the_next(wire, trust):
