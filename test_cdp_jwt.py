@@ -3933,6 +3933,7 @@ CANARY = "c4n4ryc4n4ryc4n4ry"
         (["GET"], "METHOD takes one PATH, decode one TOKEN, check no word"),
         (["GET", "/x", CANARY], "METHOD takes one PATH, decode one TOKEN, check no word"),
         (["GET", "/x", "--exprot"], "unknown option"),
+        (["GET", "/x", "--cal"], "unknown option"),
         (["GET", "/x", f"--{CANARY}"], "unknown option"),
         (["GET", "/x", f"-{CANARY}"], "unknown option"),
         ([CANARY], "unknown command or method"),
@@ -4470,6 +4471,11 @@ def test_command_warns_of_the_clock(run, online):
             ["GET", "/x", "--no-auth"],
             "--no-auth does not go with METHOD PATH without --call",
         ),
+        (
+            ["GET", "/x", "--export", "--header"],
+            "--export and --header exclude each other",
+        ),
+        (["GET", "/x", "--call", "--param", CANARY], "--param takes NAME=VALUE"),
         (["GET", "/x", "--call", "--export"], "--export does not go with --call"),
         (["GET", "/x", "--call", "--header"], "--header does not go with --call"),
         (
@@ -5466,7 +5472,10 @@ def test_terminal_gets_what_a_pipe_does_not(run, online, monkeypatch):
     hint = "this is a token for the request; --call sends the request"
     assert run("GET", ACCOUNTS).err == f"cdp_jwt: hint: {hint}\n"
     assert run("ws").err == ""
-    pages = run("GET", ACCOUNTS, "--call", "--paginate", "--host", online.host)
+    call = ["GET", ACCOUNTS, "--call", "--host", online.host]
+    assert run(*call).out.endswith("}\n")
+    assert not run(*call, "--paginate").out.endswith("\n\n")
+    pages = run(*call, "--paginate")
     assert pages.err == "1 pages\r2 pages\r3 pages\r"
 
 
