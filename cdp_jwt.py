@@ -1133,7 +1133,7 @@ class Client:
         # By hand: it follows no redirect, speaks https: alone, and is no one else's.
         self._opener = urllib.request.OpenerDirector()
         proxies = urllib.request.getproxies()
-        if not re.fullmatch("(?i)(http://)?[^/]*/?", proxies.get("https", "")):
+        if not re.fullmatch("(?i)http://[^/]*/?|[^/]*", proxies.get("https", "")):
             # urllib would quote it, with its password; of this it makes an InvalidURL.
             proxies["https"] = "not http://host:port"
         self._opener.add_handler(urllib.request.ProxyHandler(proxies))

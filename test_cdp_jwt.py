@@ -3117,7 +3117,15 @@ def test_proxy_of_a_kind_that_urllib_cannot_speak_to_is_named(
 
 @pytest.mark.parametrize(
     "value",
-    ["http:/me:s3cret@127.0.0.1:1", "http://me:s3cret", "http://h:abc", "http://a b:1"],
+    [
+        "http:/me:s3cret@127.0.0.1:1",
+        "http://me:s3cret",
+        "http://h:abc",
+        "http://a b:1",
+        "s3cret@:/",
+        "http:/",
+        "127.0.0.1:1/",
+    ],
 )
 def test_proxy_that_is_malformed_is_named_without_its_password(
     coinbase, trust, monkeypatch, value
