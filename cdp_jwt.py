@@ -32,7 +32,6 @@ In a shell:
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 import os
@@ -40,10 +39,11 @@ import re
 import stat
 import sys
 import time
+from binascii import b2a_base64
 from functools import lru_cache, partial, partialmethod
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union, cast
 
-problem = ""
+missing = ""  # what keeps the command from signing, if anything does
 try:
     import cryptography
 
@@ -56,14 +56,12 @@ try:
 
     ECDSA_SHA256 = ec.ECDSA(SHA256())
 except ImportError as error:
-    problem = (
+    missing = (
         f"cryptography >= 3.4.8 is needed ({error}); pip install cryptography,"
         " apt install python3-cryptography or dnf install python3-cryptography"
     )
     if __name__ != "__main__":  # the command still answers --help and --version
-        raise ImportError(problem) from error
-
-MISSING: Final = problem  # what keeps the command from signing, if anything does
+        raise ImportError(missing) from error
 
 if TYPE_CHECKING:
     import socket
@@ -414,7 +412,7 @@ URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 def _base64url(octets: bytes) -> bytes:
     """RFC 7515, section 2: the URL-safe alphabet, no padding."""
-    return binascii.b2a_base64(octets).translate(URL_SAFE, b"=\n")
+    return b2a_base64(octets).translate(URL_SAFE, b"=\n")
 
 
 def _raw_signature(der: bytes) -> bytes:
@@ -534,10 +532,8 @@ class ApiKey:
     key file's IP allow-list, is kept to explain refusals.
     """
 
-    __slots__ = (
-        "_claims_start", "_header_start", "_private_key", "_sign",
-        "algorithm", "allowed_ips", "name", "repairs",
-    )  # fmt: skip
+    __slots__ = ("_claims_start", "_header_start", "_private_key", "_sign",
+                 "algorithm", "allowed_ips", "name", "repairs")  # fmt: skip
 
     def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
         """Parse a key's name and secret; InvalidKeyError says why they are none.
@@ -703,6 +699,16 @@ def _remembered_key(name: str, secret: str) -> ApiKey:
         del name, secret  # this frame is in the traceback of a refusal
 
 
+@lru_cache
+def _claim_of(uri: str) -> str:
+    method, _, rest = uri.partition(" ")
+    url = re.sub(r"\A([A-Za-z]+://)?(?!/)", "https://", rest)
+    right = format_jwt_uri(method, url)
+    if uri != right:
+        raise InvalidRequestError(f"this uri would earn a 401; use {right!r}")
+    return _uri_claim(method, url, DEFAULT_HOST)
+
+
 def build_ws_jwt(key_var: str, secret_var: str) -> str:
     """Return a token for one WebSocket message; arguments and errors as in `ApiKey`."""
     return _remembered_key(key_var, secret_var).ws_jwt()
@@ -713,13 +719,8 @@ def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
 
     InvalidRequestError shows the right uri; InvalidKeyError is as in `ApiKey`.
     """
-    method, _, rest = _checked_text(uri, "uri", r"\n").partition(" ")
-    rest = re.sub(r"\A[A-Za-z]+://", "", rest)
-    url = rest if rest[:1] == "/" else f"https://{rest}"
-    right = format_jwt_uri(method, url)
-    if uri != right:
-        raise InvalidRequestError(f"this uri would earn a 401; use {right!r}")
-    return _remembered_key(key_var, secret_var).rest_jwt(method, url)
+    uri_claim = _claim_of(_checked_text(uri, "uri", r"\n"))
+    return _remembered_key(key_var, secret_var)._issue(uri_claim, None)
 
 
 # ---------------------------------------------------------- 6. reasons: JWT -> problems
@@ -1739,8 +1740,8 @@ def _run(arguments: Sequence[str], say: Callable[..., None], command: str) -> in
         print(f"cdp_jwt {__version__}")
     else:
         _check_usage(words, options)
-        if MISSING:
-            raise CdpError(MISSING)
+        if missing:
+            raise CdpError(missing)
         if words[0] == "decode":
             return _decode(words[1:], options)
         if words[0] == "check":
