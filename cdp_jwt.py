@@ -312,7 +312,7 @@ def _parse_secret(value: object, repairs: list[str]) -> PrivateKey:
 
 def _parse_name(value: object, repairs: list[str]) -> str:
     name = _mended(value, "name", repairs)
-    if re.search("-----|[A-Za-z0-9+/]{40}", name):
+    if re.search(r"(?s)-----|\A(?!organizations/).*[A-Za-z0-9+/]{40}", name):
         raise InvalidKeyError("the name looks like a key: name and secret are swapped")
     is_placeholder = re.search(r"(?i)[{<]|\byour[ _-]", name)
     if is_placeholder or len(name) >= 300 or not name.isprintable():
@@ -472,9 +472,9 @@ def _checked_host(host: str) -> str:
 
 def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
     """Return method, host and path with query, each exactly as it will be sent."""
-    if _checked_text(method, "method").upper() not in METHODS:
+    if not method or _checked_text(method, "method").upper() not in METHODS:
         # No other word is shown: it may be a secret in the wrong place.
-        shown = f" {method}" if re.fullmatch("[A-Za-z]{1,9}", method) else ""
+        shown = f" {method}" if re.fullmatch("[A-Za-z]{1,9}", method or "") else ""
         expected = ", ".join(METHODS)
         raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
     path = _checked_text(url_or_path, "path")

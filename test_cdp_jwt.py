@@ -658,7 +658,15 @@ def test_name_is_mended_as_the_secret_is():
     assert (key.name, key.repairs) == (NAME, repairs)
 
 
-@pytest.mark.parametrize("name", ['key "1" \\ ключ', "n" * 39])
+@pytest.mark.parametrize(
+    "name",
+    [
+        'key "1" \\ ключ',
+        "n" * 39,
+        "organizations/exampleorg/apiKeys/examplekey",
+        f"organizations/{'a' * 32}/apiKeys/{'b' * 32}",
+    ],
+)
 def test_name_is_any_printable_text(name):
     key = cdp_jwt.ApiKey(name, PORTAL)
     token = verified(key.ws_jwt(), ED25519)
@@ -1406,9 +1414,9 @@ DOTS = "the path has a segment . or ..; resolve it"
 BAD_REQUESTS = [
     (("FETCH", "/x"), f"unknown method FETCH; expected one of {METHODS}"),
     (("CONNECT", "/x"), f"unknown method CONNECT; expected one of {METHODS}"),
-    (("", "/x"), "the method is empty"),
+    (("", "/x"), f"unknown method; expected one of {METHODS}"),
     (("GET ", "/x"), f"unknown method; expected one of {METHODS}"),
-    ((None, "/x"), "the method is NoneType, not text"),
+    ((None, "/x"), f"unknown method; expected one of {METHODS}"),
     ((["GET"], "/x"), "the method is list, not text"),
     (("GET", ""), "the path is empty"),
     (("GET", "accounts"), "the path does not begin with exactly one /"),
