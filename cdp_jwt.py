@@ -312,6 +312,7 @@ def _parse_secret(value: object, repairs: list[str]) -> PrivateKey:
 
 def _parse_name(value: object, repairs: list[str]) -> str:
     name = _mended(value, "name", repairs)
+    # A key's own name may be as long without a dash, but begins like no secret.
     if re.search(r"(?s)-----|\A(?!organizations/).*[A-Za-z0-9+/]{40}", name):
         raise InvalidKeyError("the name looks like a key: name and secret are swapped")
     is_placeholder = re.search(r"(?i)[{<]|\byour[ _-]", name)
@@ -425,11 +426,12 @@ def _raw_signature(der: bytes) -> bytes:
     return r[-32:].rjust(32, b"\0") + s[-32:].rjust(32, b"\0")
 
 
-def _signer(private_key: PrivateKey) -> Callable[[bytes], bytes]:
-    """Return what signs octets with the key."""
+def _signer(private_key: PrivateKey) -> tuple[str, Callable[[bytes], bytes]]:
+    """Return `alg` and what signs so, in one place, as they must not differ."""
     if isinstance(private_key, ed25519.Ed25519PrivateKey):
-        return private_key.sign  # RFC 8037, section 3.1
-    return lambda message: _raw_signature(private_key.sign(message, ECDSA_SHA256))
+        return "EdDSA", private_key.sign  # RFC 8037, section 3.1
+    sign = private_key.sign
+    return "ES256", lambda message: _raw_signature(sign(message, ECDSA_SHA256))
 
 
 def _jws(header: str, claims: str, sign: Callable[[bytes], bytes]) -> str:
@@ -516,8 +518,7 @@ def _epoch_seconds(not_before: int | datetime, now: int) -> int:
 
     if isinstance(not_before, datetime) and not_before.utcoffset() is not None:
         not_before = int(not_before.timestamp())
-    seconds = _seconds(not_before)
-    if seconds is None:
+    if (seconds := _seconds(not_before)) is None:
         raise InvalidRequestError("not_before is no int of seconds or aware datetime")
     if seconds + LIFETIME <= now:
         raise InvalidRequestError("not_before: such a token would have expired already")
@@ -548,9 +549,7 @@ class ApiKey:
             self._private_key = _parse_secret(secret, repairs)
         except InvalidKeyError as error:
             raise _without_frames(error) from None
-        self._sign = _signer(self._private_key)
-        is_ed25519 = isinstance(self._private_key, ed25519.Ed25519PrivateKey)
-        self.algorithm = "EdDSA" if is_ed25519 else "ES256"
+        self.algorithm, self._sign = _signer(self._private_key)
         self.repairs = tuple(repairs)
         self.allowed_ips = tuple(map(str, allowed_ips))
         kid = json.dumps(self.name)
@@ -699,8 +698,9 @@ def _remembered_key(name: str, secret: str) -> ApiKey:
         del name, secret  # this frame is in the traceback of a refusal
 
 
-@lru_cache
+@lru_cache  # as its callers pass the same ones, too
 def _claim_of(uri: str) -> str:
+    """Return the claim for a `uri` that the caller made, if it is the right one."""
     method, _, rest = uri.partition(" ")
     url = re.sub(r"\A([A-Za-z]+://)?(?!/)", "https://", rest)
     right = format_jwt_uri(method, url)
@@ -802,10 +802,9 @@ def _uri_problems(uri: object) -> list[str]:
     if not isinstance(uri, str):
         return [f"uri is {type(uri).__name__}, not text"]
     method, separator, rest = uri.partition(" ")
-    lower = separator and method != method.upper()
     rules = (
         (not separator, "uri has no method: expected `GET api.coinbase.com/...`"),
-        (lower, "the method in uri is in lower case"),
+        (separator and method != method.upper(), "the method in uri is in lower case"),
         ("://" in rest, "uri has a scheme; it starts with the host"),
         (rest.startswith("/"), "uri has no host before its path"),
         ("?" in rest, "uri has a query; it ends with the path"),
@@ -1339,6 +1338,7 @@ class Client:
                 place, path, query = str(linked), f"https://{host}{linked}", {}
             else:
                 place, query["cursor"] = f"cursor={cursor}" if cursor else "", cursor
+                # A list that goes on from a cursor in its path would have two.
                 path = re.sub(r"[?&]cursor=[^&]*$|(?<=[?&])cursor=[^&]*&", "", path)
             if place in seen:
                 break

@@ -1078,7 +1078,7 @@ def test_signature_of_ed25519_is_rfc_8037_a_4(vectors):
     private_key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
     assert cdp_jwt._base64url(b'{"alg":"EdDSA"}') == b"eyJhbGciOiJFZERTQSJ9"
     payload = cdp_jwt._base64url(b"Example of Ed25519 signing")
-    signature = cdp_jwt._signer(private_key)(b"eyJhbGciOiJFZERTQSJ9." + payload)
+    signature = cdp_jwt._signer(private_key)[1](b"eyJhbGciOiJFZERTQSJ9." + payload)
     assert cdp_jwt._base64url(signature).decode() == (
         "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
     )
