@@ -4215,9 +4215,9 @@ def test_check_lets_a_clock_pass_that_does_no_harm(run, online, ahead, state):
     assert f"{state:5} clock: X s from the server's\n" in result.out
 
 
-def test_check_calls_nothing_a_refusal_that_is_none(run, online):
+def test_check_calls_nothing_a_refusal_that_is_none(run, online, waits):
     online.routes["GET", cdp_jwt.PERMISSIONS] = (True, status(503, b"later"))
-    result = checked(run, "--host", online.host, "--timeout", "0.2")
+    result = checked(run, "--host", online.host)
     fail = "permissions: HTTP 503: later"
     assert last_lines(result) == [f"fail  {fail}", f"First: {fail}"]
     online.routes["GET", cdp_jwt.PERMISSIONS] = (True, status(200, []))
@@ -4396,17 +4396,17 @@ def test_command_pages_one_document_a_line(run, online):
     assert (result.code, pages, result.err) == (0, [[0], [1], [2]], "")
 
 
-def test_command_keeps_the_pages_before_a_failure(run, online):
+def test_command_keeps_the_pages_before_a_failure(run, online, waits):
     online.page_count = 9
     calls = iter(range(99))
 
     def third_fails(handler: Handler) -> None:
-        if next(calls) == 2:
+        if next(calls) in (2, 3, 4):  # the third page, each time that it is tried
             return handler.answer(500, b"broken")
         return online.accounts(handler)
 
     online.routes["GET", ACCOUNTS] = (True, third_fails)
-    words = ["--paginate", "--timeout", "0.2", "--host", online.host]
+    words = ["--paginate", "--host", online.host]
     result = run("GET", ACCOUNTS, "--call", *words)
     lines = result.out.splitlines()
     assert [json.loads(line)["accounts"] for line in lines[:2]] == [[0], [1]]
@@ -6125,7 +6125,7 @@ def test_order_is_called_unknown_after_a_server_error_alone(
 
 def test_order_is_not_retried_after_a_timeout(wire, trust, waits):
     server = wire(stall_headers)
-    client = calling(server, trust, timeout=0.3, retries=3)
+    client = calling(server, trust, timeout=1, retries=3)
     message = transport_error(lambda: client.post(ORDERS, json={}))
     assert message.endswith("look for it first, an order by its client_order_id")
     assert (server.connections, len(server.requests), waits) == (1, 1, [])
