@@ -17,9 +17,13 @@ demo: $(VENV)/test ## sign with a throwaway key, verify the token, call a strict
 test: $(VENV)/test $(VENV)/wheels ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/lint ## mypy and pyright, both strict, ruff and bandit
-	$(BIN)/mypy
+lint: $(VENV)/lint $(VENV)/test ## mypy and pyright, both strict, ruff and bandit
+	for platform in linux darwin win32; do $(BIN)/mypy --platform $$platform || exit; done
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	rm -rf $(VENV)/samples && $(BIN)/python test_cdp_jwt.py samples $(VENV)/samples
+	cd $(VENV)/samples && $(abspath $(BIN))/mypy --config-file= .
+	cd $(VENV)/samples && echo '{"typeCheckingMode": "standard"}' > pyrightconfig.json && \
+	    $(abspath $(BIN))/basedpyright --pythonpath $(abspath $(BIN)/python)
 	$(BIN)/ruff check
 	$(BIN)/bandit --quiet cdp_jwt.py
 
@@ -44,17 +48,41 @@ mutants: $(VENV)/mutants ## which small changes of sections 3-7 the quick tests 
 
 # uv knows what another Python needs; pip asks this one, whatever it is told.
 OS = $(or $(findstring linux,$(PLATFORM)),$(findstring macos,$(PLATFORM)),windows)
+# A Linux of manylinux_2_28 runs what was built for 2_27 and older; pip must be told so.
+PLATFORMS = $(shell echo $(PLATFORM:manylinux2014_%=manylinux_2_17_%) | awk -F_ ' \
+    /^m.*linux_/ { processor = substr($$0, length($$1 $$2 $$3) + 4); \
+        for (n = $$3; n >= 0; n--) print "--platform " $$1 "_" $$2 "_" n "_" processor; \
+        if ($$1 == "manylinux" && $$3 >= 17) print "--platform manylinux2014_" processor; \
+        next } \
+    NF { print "--platform " $$0 }')
+# It is complete, or not there: what is collected stands in HOUSE until all of it is.
+HOUSE = $(abspath $(VENV))/wheelhouse
+DOWNLOAD = $(BIN)/python -m pip download --disable-pip-version-check --no-deps \
+    --only-binary :all: --ignore-requires-python $(PY:%=--python-version %) \
+    $(PLATFORMS) --dest $(HOUSE)
 wheelhouse: $(VENV)/wheels ## collect what an offline install needs [PY=3.9 PLATFORM=win_amd64]
-	rm -rf wheelhouse
-	$(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir wheelhouse
+	@echo "$(PY)" | grep -Eqx '|3\.(9|[1-9][0-9]+)(\.[0-9]+)?' || \
+	    { echo "PY=$(PY): a Python from 3.9 on is needed, such as PY=3.9" >&2; exit 1; }
+	rm -rf wheelhouse $(HOUSE)
+	$(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir $(HOUSE)
+	rm -f $(HOUSE)/.gitignore
 	$(BIN)/uv pip compile --quiet --only-binary :all: --python $(BIN)/python \
+	    --no-python-downloads --no-header --no-annotate \
 	    $(PY:%=--python-version %) $(if $(PLATFORM),--python-platform $(OS)) \
-	    --output-file wheelhouse/requirements.txt pyproject.toml
-	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: \
-	    --ignore-requires-python $(PY:%=--python-version %) $(PLATFORM:%=--platform %) \
-	    --dest wheelhouse --requirement wheelhouse/requirements.txt
-	cd wheelhouse && $(abspath $(BIN))/python -m pip hash *.whl | \
+	    --output-file $(HOUSE)/requirements.txt pyproject.toml || \
+	    { rm -rf $(HOUSE); exit 1; }
+	@while read -r wanted; do \
+	    $(DOWNLOAD) --quiet $$wanted && continue; \
+	    echo "no wheel of $$wanted for $(or $(PLATFORM),this machine); it has some for:" >&2; \
+	    $(DOWNLOAD) -vv $$wanted 2>&1 | \
+	        grep -o "[^/ ]*-$${wanted#*==}-[^/ ]*\.whl" | sed 's/\.whl$$//' | sort -u | \
+	        awk -F- '{ pythons[$$NF] = pythons[$$NF] " " $$(NF - 2) } \
+	            END { for (each in pythons) print "  " each ":" pythons[each] }' | sort >&2; \
+	    rm -rf $(HOUSE); exit 1; \
+	done < $(HOUSE)/requirements.txt
+	cd $(HOUSE) && $(abspath $(BIN))/python -m pip hash *.whl | \
 	    sed -E 's/^([^-]+)-([^-]+)-.*:$$/\1==\2 \\/' > requirements.txt
+	mv $(HOUSE) wheelhouse
 	@cat wheelhouse/requirements.txt
 
 clean: ## remove what the other targets made

@@ -7,13 +7,14 @@
 """Coinbase (CDP) JWTs and calls in one file that you can read before you trust it.
 
 Copy it into a project under any name; it needs Python >= 3.9 and `cryptography`, and
-nothing else. Its sections stand in the order in which your key travels, and each calls
-only what stands above it: one reading from top to bottom audits it.
+nothing else. Its sections stand in the order in which your key travels, and each uses
+only the sections above it: one reading from top to bottom audits it.
 
 Where your private key goes: from its text into `cryptography`, which signs with it. The
 text comes from a file, standard input, the environment or your own call, never from the
-command line, and is not kept. No message, log, repr or pickle holds a byte of it, and
-making a token opens no connection.
+command line, and is not kept. No message, log, repr or pickle holds a byte of it, nor
+does any variable of this module when an error leaves it. Making a token opens no
+connection.
 
 In a program:
     import cdp_jwt
@@ -32,55 +33,81 @@ In a shell:
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
+import io
 import json
 import os
 import re
 import stat
 import sys
 import time
-from binascii import b2a_base64
-from functools import lru_cache, partial, partialmethod
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union, cast
 
-missing = ""  # what keeps the command from signing, if anything does
 try:
     import cryptography
 
-    if [int(part) for part in cryptography.__version__.split(".")[:2]] < [3, 4]:
+    if cryptography.__version__.startswith(
+        ("0.", "1.", "2.", "3.0", "3.1", "3.2", "3.3")
+    ):
         raise ImportError(f"found {cryptography.__version__}")
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.exceptions import (
+        InternalError,
+        InvalidSignature,
+        UnsupportedAlgorithm,
+    )
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
     from cryptography.hazmat.primitives.hashes import SHA256
-
-    ECDSA_SHA256 = ec.ECDSA(SHA256())
-except ImportError as error:
-    missing = (
+except (ImportError, AttributeError) as error:
+    install = (
         f"cryptography >= 3.4.8 is needed ({error}); pip install cryptography,"
         " apt install python3-cryptography or dnf install python3-cryptography"
     )
-    if __name__ != "__main__":  # the command still answers --help and --version
-        raise ImportError(missing) from error
+    if __name__ == "__main__":
+        program = os.path.basename(sys.argv[0]).partition(".")[0]
+        raise SystemExit(f"{program}: error: {install}") from None
+    raise ImportError(install) from error
 
 if TYPE_CHECKING:
+    import logging
     import socket
     import ssl
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from datetime import datetime
     from email.message import Message
-    from http.client import HTTPResponse, HTTPSConnection
-    from typing import Protocol
-    from urllib.request import Request
+    from http.client import HTTPMessage, HTTPResponse
+    from typing import Any, Protocol, TextIO, TypeVar
+    from urllib.request import OpenerDirector, Request
+
+    class HookHeaders(Protocol):
+        def __setitem__(self, name: str, value: str, /) -> None: ...
 
     class HookRequest(Protocol):
-        method: str | None
-        url: object
-        headers: dict[str, str]
+        """What `ApiKey` reads and sets in a request of requests or httpx."""
+
+        @property
+        def method(self) -> str | None: ...
+        @property
+        def url(self) -> object: ...
+        @property
+        def headers(self) -> HookHeaders: ...
 
     PrivateKey = Union[ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey]
+    PublicKey = Union[ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey]
+    AnyRequest = TypeVar("AnyRequest", bound=HookRequest)
+    AnyKey = TypeVar("AnyKey", bound="ApiKey")
+    AnyFunction = TypeVar("AnyFunction", bound=Callable[..., object])
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = (
     "ApiError", "ApiKey", "CdpError", "Client", "Inspection", "InvalidKeyError",
     "InvalidRequestError", "Response", "TransportError", "build_rest_jwt",
@@ -94,7 +121,7 @@ LIFETIME: Final = 120  # seconds; Coinbase accepts no token that lives longer
 # Coinbase allows no leeway on nbf: one second ahead of its clock is a 401
 # (coinbase-advanced-py#19). Dated back, a token looks a few seconds old: that is fine.
 BACKDATE: Final = 5  # seconds
-MAX_KEY_FILE: Final = 64 * 1024  # bytes
+ECDSA_SHA256: Final = ec.ECDSA(SHA256())
 
 
 class CdpError(Exception):
@@ -110,40 +137,76 @@ class InvalidRequestError(CdpError, ValueError):
 
 
 class TransportError(CdpError, OSError):
-    """There is no answer, or none of use; says why, and what to do."""
+    """There is no answer, or none of use; says why, and what to do.
 
-    unsent = False  # did it fail before the first byte of the request was sent?
-    lasting = False  # would trying again be in vain?
+    `outcome_unknown`: may the request, one that changes something, have been carried
+    out all the same?
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
 
 
 class ApiError(CdpError):
     """An answer outside 200-299: `status`, `headers`, up to 64 KiB of the `body`.
 
-    `hints` are what the evidence at hand says of its cause, the likeliest first.
+    `hints` are what the evidence at hand says of its cause, the likeliest first;
+    `outcome_unknown` is as in TransportError: True after a 5xx alone.
     """
 
-    status: int
-    headers: Message
-    body: bytes
-    hints: tuple[str, ...]
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        headers: Message | None = None,
+        body: bytes = b"",
+        hints: tuple[str, ...] = (),
+        outcome_unknown: bool = False,
+    ) -> None:
+        from email.message import Message  # not above: it is slow to import
+
+        super().__init__(message)
+        self.status = status
+        self.headers = Message() if headers is None else headers
+        self.body = body
+        self.hints = hints
+        self.outcome_unknown = outcome_unknown
 
 
-_listener: Callable[[str, str], None] | None = None  # set by main() while it runs
+def _logger() -> logging.Logger:
+    """Return this module's logger."""
+    import logging  # not above: its import takes longer than many tokens
+
+    return logging.getLogger(__name__)
 
 
-def _tell(kind: str, message: str) -> None:
-    """Pass a message to the command, if it runs, or else to who listens to the log."""
-    if _listener:
-        return _listener(kind, message)
-    import logging  # not above: its import takes longer than a token
+def _exact_text(value: object) -> str | None:
+    """Return text from outside as an exact `str`; None if it is not text.
 
-    level = logging.WARNING if kind == "warning" else logging.DEBUG
-    return logging.getLogger(__name__).log(level, "%s", message)
+    A subclass may be shown, compared and hashed as another text than the one it holds;
+    an `Enum` that is a `str` does so from Python 3.11 on.
+    """
+    try:
+        return str.__str__(cast("str", value))  # TypeError if it is not text
+    except TypeError:
+        return None
 
 
 def _escaped(text: str) -> str:
-    """Return text from outside as one line that moves no terminal."""
+    """Return text from outside as one line without control characters."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+MAX_SHOWN: Final = 300  # characters of a text from outside in a message
+MAX_SEARCHED: Final = 4096  # characters of such a text that a pattern may run over
+
+
+def _shown(text: str) -> str:
+    """Return a text of a server as a message shows it: short, and without a token."""
+    masked = re.sub(r"eyJ[\w.-]{20,}", "...", text[:MAX_SEARCHED])  # that was sent back
+    return _escaped(masked[:MAX_SHOWN])[:MAX_SHOWN]
 
 
 def _members(value: object) -> dict[str, object]:
@@ -151,60 +214,192 @@ def _members(value: object) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
-def _first_match(table: Iterable[tuple[str, str, str]], evidence: str) -> str:
-    """Return "what it is; what to do" from the first row whose pattern is found."""
-    rows = (row[1:] for row in table if re.search(row[0], evidence))
-    return "; ".join(next(rows))
+# What to do about a key that cannot be used.
+PASTE: Final = "paste the private key, `privateKey` in the key file"
+GIVE_NAME: Final = "give the key's name, `name` or `id` in the key file"
+GIVE_PATH: Final = "give it with --key-file, CDP_KEY_FILE or ApiKey.from_file"
+AGAIN: Final = "copy it again from the key file, or create a new key"
+CREATE: Final = "create a CDP API key in the portal"
+KINDS: Final = "Coinbase takes ECDSA P-256 or Ed25519"
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """Return an error that says the same, without the functions it passed through."""
+    if isinstance(error, CdpError):
+        return type(error)(str(error))
+    passed = error.__traceback__.tb_next if error.__traceback__ else None
+    if isinstance(error, TypeError) and not passed:
+        return TypeError(str(error))  # the arguments do not fit the function
+    kind = type(error).__name__
+    # Its text may hold key text, its type does not. A panic of Rust is no Exception.
+    if isinstance(error, Exception) or kind == "PanicException":
+        return InvalidKeyError(
+            f"an unexpected {kind}; are all arguments as documented?"
+        )
+    return type(error)()  # Ctrl-C
+
+
+def _drops_arguments(function: AnyFunction) -> AnyFunction:
+    """Decorate a public function that may be given key text, rightly or by mistake.
+
+    Error reporters (pytest, sentry-sdk, rich) show the variables of each function that
+    an error has passed through. This one drops its arguments, and raises a new error.
+    """
+
+    @wraps(function)
+    def call(*arguments: object, **options: object) -> object:
+        try:
+            return function(*arguments, **options)
+        except BaseException as error:
+            refusal = _without_frames(error)
+        del arguments, options
+        raise refusal
+
+    return cast("AnyFunction", call)
 
 
 # ---------------------------------------------------------- 3. keys: text -> parsed key
-#
-# These functions raise freely, with key text in their frames. The public ones that call
-# them let no error out but through `_without_frames`.
 
-
-def _without_frames(error: InvalidKeyError, source: str = "") -> InvalidKeyError:
-    """Cut off an error's frames and causes, and say whence the key came."""
-    error.__cause__ = error.__context__ = None
-    error.args = (f"{source}: {error}" if source else str(error),)
-    return error.with_traceback(None)
-
-
+MAX_KEY_FILE: Final = 64 * 1024  # bytes
+MAX_KEY_TEXT: Final = 8 * 1024  # characters of a name or secret; a key has about 250
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-FORMS: Final = {  # size: its octets in hex, in groups the secret and the public part
-    # ECDSA P-256, SEC1 (RFC 5915), and the same in PKCS8 (RFC 5208)
-    121: "30770201010420(.{64})a00a06082a8648ce3d030107a14403420004(.{128})",
-    138: "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b020101"
-    "0420(.{64})a14403420004(.{128})",
-    48: "302e020100300506032b657004220420(.{64})()",  # Ed25519: PKCS8 (RFC 8410)
-    64: "(.{64})(.{64})",  # seed and public key, as the portal writes it
-    32: "(.{64})()",  # seed alone, which nothing can prove
-}
 
 
-def _whole_key(octets: bytes) -> PrivateKey | None:
-    """Return the key that `octets`, in one of the FORMS, hold, if it is whole.
+class _Layout(NamedTuple):
+    """The octets of a key that are the same in all keys of its form."""
 
-    It is whole when its fixed octets are in place, and its public part, if its form has
-    one, is that of the key derived from its secret part. Nothing is parsed, as
-    `cryptography` loads damaged keys (up to 44), and not the same in each version.
+    label: str  # of the PEM lines that are usual around it; "" if there are none
+    head: bytes  # followed by the secret part, 32 octets
+    middle: bytes  # followed by the public part
+    public_size: int  # octets: 64 in ECDSA P-256, 32 or 0 in Ed25519
+    tail: bytes = b""
+
+    @property
+    def is_p256(self) -> bool:
+        return self.public_size == 64
+
+    @property
+    def is_proven(self) -> bool:
+        return self.public_size > 0
+
+    def parts_of(self, octets: bytes) -> tuple[bytes, bytes] | None:
+        """Return secret and public part, if all other octets are those of the form."""
+        secret_start = len(self.head)
+        secret = octets[secret_start : secret_start + 32]
+        public_start = secret_start + 32 + len(self.middle)
+        public = octets[public_start : public_start + self.public_size]
+        form = self.head + secret + self.middle + public + self.tail
+        is_whole = len(secret) == 32 and len(public) == self.public_size
+        return (secret, public) if is_whole and form == octets else None
+
+
+SEC1: Final = _Layout(  # RFC 5915, ECDSA P-256
+    "EC PRIVATE KEY",
+    bytes.fromhex("30770201010420"),
+    bytes.fromhex("a00a06082a8648ce3d030107a14403420004"),
+    64,
+)
+PKCS8: Final = _Layout(  # RFC 5208, ECDSA P-256
+    "PRIVATE KEY",
+    bytes.fromhex(
+        "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420"
+    ),
+    bytes.fromhex("a14403420004"),
+    64,
+)
+PKCS8_OF_JAVA: Final = _Layout(  # BouncyCastle's names the curve a second time
+    "PRIVATE KEY",
+    bytes.fromhex(
+        "308193020100301306072a8648ce3d020106082a8648ce3d030107047930770201010420"
+    ),
+    bytes.fromhex("a00a06082a8648ce3d030107a14403420004"),
+    64,
+)
+PKCS8_OF_WINDOWS: Final = _Layout(  # has the key's usage behind it
+    "PRIVATE KEY",
+    bytes.fromhex(
+        "308196020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420"
+    ),
+    bytes.fromhex("a14403420004"),
+    64,
+    bytes.fromhex("a00d300b0603551d0f310403020080"),
+)
+PKCS8_ED25519: Final = _Layout(  # RFC 8410, without a public part
+    "PRIVATE KEY", bytes.fromhex("302e020100300506032b657004220420"), b"", 0
+)
+PORTAL: Final = _Layout("", b"", b"", 32)  # Ed25519 seed and public key
+SEED: Final = _Layout("", b"", b"", 0)  # Ed25519 seed alone, without a public part
+
+IN_PEM: Final = (SEC1, PKCS8, PKCS8_OF_JAVA, PKCS8_OF_WINDOWS, PKCS8_ED25519)
+# A bare PKCS8 is not among these: it is what a CDP wallet secret looks like.
+BARE: Final = (PORTAL, SEED, SEC1, PKCS8_OF_JAVA, PKCS8_OF_WINDOWS, PKCS8_ED25519)
+
+
+class _FoundKey(NamedTuple):
+    """A private key, and the octets and the form in which it was found."""
+
+    private_key: PrivateKey
+    octets: bytes
+    layout: _Layout
+
+    def __repr__(self) -> str:
+        return f"_FoundKey(label={self.layout.label!r})"
+
+
+def _find_key(octets: bytes, layouts: Iterable[_Layout]) -> _FoundKey | None:
+    """Return the key that `octets` are, in one of the layouts, or None.
+
+    Octets are compared and not parsed: `cryptography` up to 44 loads damaged keys, and
+    which ones depends on the version. The public part, if any, proves the secret.
     """
-    found = re.fullmatch(FORMS[len(octets)], octets.hex())
-    if not found:
-        return None
-    secret, public = (bytes.fromhex(part) for part in found.groups())
-    if len(public) == 64:
-        scalar = int.from_bytes(secret, "big")
-        if not 0 < scalar < P256_ORDER:  # cryptography up to 42 lets some others pass
-            return None
-        p256_key = ec.derive_private_key(scalar, ec.SECP256R1())
-        point = p256_key.public_key().public_numbers()
-        return p256_key if f"{point.x:064x}{point.y:064x}" == public.hex() else None
+    for layout in layouts:
+        parts = layout.parts_of(octets)
+        if parts and layout.is_p256:
+            return _FoundKey(_p256_key(*parts), octets, layout)
+        if parts:
+            return _FoundKey(_ed25519_key(*parts), octets, layout)
+    return None
+
+
+def _refused_by_openssl(error: Exception) -> InvalidKeyError:
+    """Say that OpenSSL will not use a key; its error's type depends on the version."""
+    return InvalidKeyError(
+        f"this OpenSSL refuses the key ({type(error).__name__}); is FIPS on? See"
+        " OPENSSL_CONF, and use ECDSA P-256 where Ed25519 is refused"
+    )
+
+
+def _p256_key(secret: bytes, public: bytes) -> ec.EllipticCurvePrivateKey:
+    """Return the key of the scalar `secret`, if `public` is its point, x and y."""
+    scalar = int.from_bytes(secret, "big")
+    if not 0 < scalar < P256_ORDER:  # cryptography up to 42 lets some others pass
+        raise InvalidKeyError(
+            f"this key is damaged: its secret is no P-256 key; {AGAIN}"
+        )
     try:
-        key = ed25519.Ed25519PrivateKey.from_private_bytes(secret)
-    except UnsupportedAlgorithm:
-        raise InvalidKeyError("this OpenSSL has no Ed25519; use a P-256 key") from None
-    return key if public in (b"", _raw_public(key.public_key())) else None
+        key = ec.derive_private_key(scalar, ec.SECP256R1())
+    except Exception as error:
+        raise _refused_by_openssl(error) from None
+    point = key.public_key().public_numbers()
+    if public != point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big"):
+        raise InvalidKeyError(
+            f"this key is damaged: its public part is not that of its secret; {AGAIN}"
+        )
+    return key
+
+
+def _ed25519_key(seed: bytes, public: bytes) -> ed25519.Ed25519PrivateKey:
+    """Return the key of `seed`, if `public` is its public key or is left out."""
+    try:
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    except Exception as error:
+        raise _refused_by_openssl(error) from None
+    if public and public != _raw_public(key.public_key()):
+        raise InvalidKeyError(
+            "this is a damaged Ed25519 key (its second half is not the public key of"
+            f" its first), or a Coinbase Exchange secret; {AGAIN}"
+        )
+    return key
 
 
 def _raw_public(public_key: ed25519.Ed25519PublicKey) -> bytes:
@@ -212,117 +407,473 @@ def _raw_public(public_key: ed25519.Ed25519PublicKey) -> bytes:
         return public_key.public_bytes_raw()
     from cryptography.hazmat.primitives import serialization  # slow to import
 
-    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
-    return public_key.public_bytes(*raw)
+    raw = serialization.Encoding.Raw
+    return public_key.public_bytes(raw, serialization.PublicFormat.Raw)
 
 
-def _strict_base64(text: str) -> bytes:
-    """Decode base64 (RFC 4648, section 4); b"" if one character is out of place."""
+def _base64(text: str) -> bytes:
+    """Decode base64 in either alphabet (RFC 4648, sections 4 and 5), padded or not.
+
+    White space is skipped. Returns b"" if any other character is out of place.
+    """
+    digits = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    padded = digits + "=" * (-len(digits) % 4)
     with contextlib.suppress(ValueError):
-        octets = base64.b64decode(text)
-        if base64.b64encode(octets).decode() == text:
+        octets = base64.b64decode(padded)
+        if base64.b64encode(octets).decode() == padded:  # b64decode skips strange ones
             return octets
     return b""
 
 
-MENDS: Final = (  # what editors, shells and .env files do to a pasted value
-    ("[\ufeff\u200b-\u200d\u2060]", "", "invisible characters removed"),
-    (r"(\\{1,8}r)?\\{1,8}n|\\{1,8}r", "\n", r"escaped line breaks (\n) made real"),
-    (r"\A(\\{0,8}[\"'`“”‘’])+|(\\{0,8}[\"'`“”‘’])+\Z", "", "quotes removed"),
+def _is_mixed(text: str) -> bool:
+    """Tell whether a text has letters of both cases and digits, as base64 has."""
+    has_both_cases = text != text.lower() and text != text.upper()
+    return has_both_cases and any(digit in text for digit in "0123456789")
+
+
+def _looks_like_key(text: str, shortest: int = 32) -> bool:
+    """Tell whether a text may be a secret, and so must not be shown.
+
+    `shortest` is the least number of letters and digits in a row that make it look so.
+    """
+    if "-----" in text:
+        return True
+    if len(_base64(text)) in (32, 48, 64, 121, 138) and _is_mixed(text):
+        return True
+    # Base64 has such runs, and so have the secrets of legacy keys; the last is hex.
+    runs = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}|[0-9a-fA-F]{{64}}"
+    found = re.findall(runs, "".join(text.split())[:MAX_SEARCHED])
+    return any(_is_mixed(run) or len(run) == 64 for run in found)
+
+
+# What editors, shells, CI systems and secret stores do to a key, and how it is mended.
+
+INVISIBLE: Final = "\ufeff\u200b\u200c\u200d\u2060"
+QUOTES: Final = "\"'`“”‘’«»"
+NAME_FIELDS: Final = ("id", "name", "apiKeyName", "accessKey")
+SECRET_FIELDS: Final = ("privateKey", "secret", "privatePemKey")
+
+
+def _without_invisible(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(character for character in text if character not in INVISIBLE)
+
+
+def _without_field(text: str) -> str:
+    field, colon, value = text.partition(":")
+    is_field = field.strip(QUOTES + " ") in (*NAME_FIELDS, *SECRET_FIELDS)
+    return value if colon and is_field else text
+
+
+def _with_line_breaks(text: str) -> str:
+    while "\\\\" in text:  # escaped again with each layer of JSON or shell
+        text = text.replace("\\\\", "\\")
+    for written in ("\\r\\n", "\\n", "\\r", "\\\r\n", "\\\n"):
+        text = text.replace(written, "\n")
+    if "-----" in text:  # PowerShell's way; elsewhere a backquote is a quote
+        text = text.replace("`r", "").replace("`n", "\n")
+    return text.replace("\\/", "/")  # as PHP writes it in JSON
+
+
+def _without_percents(text: str) -> str:
+    """Decode what was encoded for a URL."""
+    codes = ("%0a", "%2b", "%2f", "%3d")  # a line break, and what base64 has
+    if not any(code in text.lower() for code in codes):
+        return text
+    from urllib.parse import unquote, unquote_plus
+
+    is_form = "BEGIN+" in text  # + for a space
+    return unquote_plus(text) if is_form else unquote(text)
+
+
+def _without_quotes(text: str) -> str:
+    return text.strip(QUOTES + "\\,; \t\r\n")
+
+
+REPAIRS: Final = (
+    (_without_invisible, "invisible characters removed"),
+    (_without_field, "the name of its field removed"),
+    (_without_percents, "percent-encoding decoded"),
+    (_with_line_breaks, r"escaped line breaks (\n) made real"),
+    (_without_quotes, "quotes removed"),
 )
 
 
-def _mended(value: object, what: str, repairs: list[str]) -> str:
-    """Return the text of a key's name or secret; add what was mended to `repairs`."""
-    text = value.strip() if isinstance(value, str) else ""
-    is_plain = text.isascii() and not {*text} & {*"\\\"'`"}
-    for pattern, cure, repair in () if is_plain else MENDS:
-        before, text = text, re.sub(pattern, cure, text).strip()
-        if text != before:
-            repairs.append(f"{what}: {repair}")
-    if not text:
-        found = "empty" if isinstance(value, str) else type(value).__name__
+def _key_text(value: object, what: str) -> str:
+    """Return a key's name or secret as an exact text."""
+    text = _exact_text(value)
+    if text is None:
+        found = type(value).__name__
         raise InvalidKeyError(f"the key's {what} is {found}, not text; is it set?")
+    if len(text) > MAX_KEY_TEXT:
+        found = f"{len(text)} characters, and a key has about 250"
+        raise InvalidKeyError(f"the key's {what} has {found}; {AGAIN}")
+    return text.strip()
+
+
+def _mended(text: str, what: str, repairs: list[str]) -> str:
+    """Return a name or secret as it is meant; add what was mended to `repairs`."""
+    for mend, repair in REPAIRS:
+        mended = mend(text).strip()
+        if mended != text:
+            repairs.append(f"{what}: {repair}")
+        text = mended
+    if not text:
+        raise InvalidKeyError(f"the key's {what} is empty; is it set?")
     return text
 
 
-# RFC 7468; OpenSSL writes EC PARAMETERS in front of a key.
-PEM: Final = r"-----BEGIN (?!EC PARAM)([A-Z0-9 ]+)-----([^-]*)-----END \1-----"
+def _decoded(octets: bytes) -> str:
+    """Decode a text as editors write it; PowerShell's `>` writes UTF-16 with a mark."""
+    is_utf_16 = octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return octets.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
-def _tidy(body: str, size: int) -> str:
-    """Return the base64 of so many octets in the form in which a key is handed out."""
-    if size in (64, 32):
+# What a name, a secret and a key file may be instead, and how each is called.
+
+UNFILLED: Final = (
+    "undefined", "null", "none", "nil", "nan", "changeme", "[object object]",
+)  # fmt: skip
+REFERENCES: Final = ("arn:", "@Microsoft.KeyVault(", "$")
+KEY_NAME: Final = re.compile(  # the portal's form, or a UUID
+    "organizations/[^/]+/apiKeys/[^/]+"
+    "|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+)
+UNKNOWN_NAME: Final = (
+    "the key's name is neither organizations/.../apiKeys/... nor a UUID"
+)
+PEM_LABELS: Final = {  # of what is no key that can be used
+    "PUBLIC KEY": f"a public key; {PASTE}",
+    "RSA PUBLIC KEY": f"a public key; {PASTE}",
+    "CERTIFICATE": f"a certificate; {PASTE}",
+    "CERTIFICATE REQUEST": f"a certificate request; {PASTE}",
+    "OPENSSH PRIVATE KEY": f"an OpenSSH key; {PASTE}",
+    "ENCRYPTED PRIVATE KEY": "an encrypted key; decrypt it with openssl pkey",
+    "EC PARAMETERS": f"the parameters of a key alone; {AGAIN}",
+}
+FIRST_LINE: Final = (
+    "only the first line of a key; quote it, in one line with \\n for each line break,"
+    " or use a key file"
+)
+OPENSSL: Final = (
+    "openssl ec -in OLD -conv_form uncompressed -param_enc named_curve -out NEW"
+)
+DAMAGED: Final = (
+    "a key that is cut off, damaged or in an unusual form; copy it again from the key"
+    f" file, or make its form the usual one: {OPENSSL}"
+)
+CURVES: Final = {"secp384r1": "P-384", "secp521r1": "P-521"}
+
+
+def _unfilled(text: str) -> str:
+    """Say what stands in place of a value that nobody has filled in; "" if nothing."""
+    lower = text.lower()
+    is_variable = text.startswith("%") and text.endswith("%")
+    if text.startswith(REFERENCES) or "://" in text or is_variable:
+        return "a reference that nothing has resolved; give the value itself"
+    has_braces = ("{" in text and "}" in text) or ("<" in text and ">" in text)
+    words = ("your ", "your_", "your-", "org_id", "key_id", "...", "…")
+    has_words = any(word in lower for word in words)
+    if lower in UNFILLED or has_braces or has_words or not text.strip("xX*"):
+        return "a placeholder; put the value there, from the key file"
+    return ""
+
+
+def _kind(octets: bytes) -> str:
+    """Name what `cryptography` finds in octets that no key of ours is in; else ""."""
+    # Slow to import, and needed only for a refusal.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    refusals = (ValueError, UnsupportedAlgorithm, NotImplementedError, InternalError)
+    try:
+        return _kind_of_private(serialization.load_der_private_key(octets, None))
+    except TypeError:  # it asks for a password
+        return PEM_LABELS["ENCRYPTED PRIVATE KEY"]
+    except refusals:
+        pass
+    try:
+        serialization.load_der_public_key(octets)
+        return PEM_LABELS["PUBLIC KEY"]
+    except refusals:
+        pass
+    try:
+        x509.load_der_x509_certificate(octets)
+        return PEM_LABELS["CERTIFICATE"]
+    except refusals:
+        return ""
+
+
+def _kind_of_private(key: object) -> str:
+    from cryptography.hazmat.primitives.asymmetric import dsa, ed448, rsa, x448, x25519
+
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        curve = key.curve.name
+        if curve == "secp256r1":
+            return f"a P-256 key in an unusual form; make it the usual one: {OPENSSL}"
+        if curve.startswith("brainpool"):
+            return f"a brainpool key; {KINDS}"
+        return f"a {CURVES.get(curve, curve)} key; {KINDS}"
+    kinds = (
+        (rsa.RSAPrivateKey, "an RSA key"),
+        (dsa.DSAPrivateKey, "a DSA key"),
+        (x25519.X25519PrivateKey, "an X25519 key"),
+        (x448.X448PrivateKey, "an X448 key"),
+        (ed448.Ed448PrivateKey, "an Ed448 key"),
+    )
+    for kind, name in kinds:
+        if isinstance(key, kind):
+            return f"{name}; {KINDS}"
+    return f"a key in an unusual form; {AGAIN}"
+
+
+class _KeyText(NamedTuple):
+    """A key as a file or the environment holds it, and what to know of its source."""
+
+    name: object  # neither is checked yet
+    secret: object
+    allowed_ips: tuple[str, ...] = ()
+    source: str = ""
+    warnings: tuple[str, ...] = ()  # of the file
+
+    def __repr__(self) -> str:
+        return f"_KeyText(source={self.source!r})"
+
+
+def _parse_json(text: str, name: object) -> _KeyText:
+    """Return what is in a key file's JSON; `name`, if given, must be one of its names.
+
+    It need not be there if the file has no name at all.
+    """
+    if text.startswith("["):
+        raise InvalidKeyError(f"this is JSON, but an array; {PASTE}")
+    try:
+        fields = _members(json.loads(text, strict=False))
+    except (ValueError, RecursionError):
+        raise InvalidKeyError(f"this is damaged JSON; {AGAIN}") from None
+    if "passphrase" in fields:
+        raise InvalidKeyError(f"this is a Coinbase Exchange key; {CREATE}")
+    if "kty" in fields:
+        raise InvalidKeyError(f"this is a JWK (RFC 7517), not a key file; {CREATE}")
+    names = [fields[field] for field in NAME_FIELDS if fields.get(field)]
+    secrets = [fields[field] for field in SECRET_FIELDS if fields.get(field)]
+    if len(secrets) != 1 or (name is None and not names):
+        raise InvalidKeyError(
+            f"{len(names)} names and {len(secrets)} secrets; expected one of"
+            f" {', '.join(NAME_FIELDS)} and one of {', '.join(SECRET_FIELDS)}"
+        )
+    if name is not None and names and _exact_text(name) not in names:
+        raise InvalidKeyError(
+            "the name in the key file is not the name given; leave out the one given"
+        )
+    # Where a file has both fields, the name may be a nickname of the id.
+    full = [each for each in names if "/apiKeys/" in str(each)]
+    best = name if name is not None else (full or names)[0]
+    allowed = fields.get("allowedIps")
+    listed = cast("list[object]", allowed) if isinstance(allowed, list) else []
+    return _KeyText(best, secrets[0], tuple(str(each) for each in listed))
+
+
+# A secret: PEM or base64, perhaps within base64 or within a key file's JSON.
+
+PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END \1-----")
+BEGIN_LINE: Final = re.compile("-----BEGIN ([A-Z0-9 ]+)-----")
+
+
+def _parse_secret(value: object, name: str, repairs: list[str]) -> _FoundKey:
+    """Return the private key in one of the texts that `ApiKey` lists."""
+    given = _unwrapped(_key_text(value, "secret"), name, repairs)
+    text = _mended(given, "secret", repairs)
+    if text != given:  # what is wrapped may itself have been in quotes
+        text = _mended(_unwrapped(text, name, repairs), "secret", repairs)
+    if "-----" in text or "PRIVATE KEY" in text:
+        found = _key_in_pem(text)
+    else:
+        found = _bare_key(text)
+    if text != _usual_form(found):
+        repairs.append(
+            "secret: line breaks, spaces, padding, BEGIN and END lines put right"
+        )
+    return found
+
+
+def _unwrapped(text: str, name: str, repairs: list[str]) -> str:
+    """Take a secret out of base64 (CI variables) or JSON (secret stores)."""
+    inner = ""
+    with contextlib.suppress(ValueError):  # a key's own octets are no text
+        inner = _decoded(_base64(text))
+    if "-----" in inner or inner.lstrip().startswith("{") or _base64(inner):
+        repairs.append("secret: decoded from base64")
+        return _unwrapped(_key_text(inner, "secret"), name, repairs)
+    if text.startswith(("{", "[")) and '"' in text:
+        repairs.append("secret: taken out of a key file's JSON")
+        return _key_text(_parse_json(text, name).secret, "secret")
+    return text
+
+
+def _key_in_pem(text: str) -> _FoundKey:
+    """Return the one private key between BEGIN and END lines in a text."""
+    keys = [block for block in PEM.findall(text) if block[0].endswith("PRIVATE KEY")]
+    if len(keys) != 1:
+        raise InvalidKeyError(f"this is {_mistake_in_pem(text, len(keys))}")
+    label, body = keys[0]
+    for candidate in (body, _without_eaten_breaks(body.strip())):
+        if found := _find_key(_base64(candidate), IN_PEM):
+            return found
+    mistake = _unfilled(body.strip()) or PEM_LABELS.get(label) or _kind(_base64(body))
+    raise InvalidKeyError(f"this is {mistake or DAMAGED}")
+
+
+def _without_eaten_breaks(body: str) -> str:
+    r"""Remove what is left of \n and \r\n where a shell has eaten the backslashes.
+
+    Then an n stands in front of each line of 64 characters, and behind the last one.
+    """
+    for rest in ("rn", "n"):
+        width = 64 + len(rest)
+        lines = [body[i : i + width] for i in range(len(rest), len(body), width)]
+        is_eaten = body.startswith(rest) and all(line.endswith(rest) for line in lines)
+        if is_eaten and rest not in lines:
+            return "".join(line.removesuffix(rest) for line in lines)
+    return body
+
+
+def _mistake_in_pem(text: str, key_count: int) -> str:
+    """Say why there is not one whole PEM block of a private key in a text."""
+    labels = BEGIN_LINE.findall(text)
+    if key_count > 1:
+        return "several keys; keep only the right one"
+    if "Proc-Type:" in text:  # RFC 1421
+        return PEM_LABELS["ENCRYPTED PRIVATE KEY"]
+    if labels and labels[-1] in PEM_LABELS:
+        return PEM_LABELS[labels[-1]]
+    if len(text) < 50:
+        return _unfilled(text) or FIRST_LINE
+    if text.count("PRIVATE KEY") > 1:
+        return (
+            "a key whose BEGIN and END lines differ, or have not five dashes on each"
+            f" side; {AGAIN}"
+        )
+    if "-----BEGIN " in text:
+        return f"a key without its line -----END ... PRIVATE KEY-----; {AGAIN}"
+    return f"a key without its line -----BEGIN ... PRIVATE KEY-----; {AGAIN}"
+
+
+def _bare_key(text: str) -> _FoundKey:
+    """Return the key in base64 without BEGIN and END lines."""
+    octets = _base64(text)
+    found = _find_key(octets, BARE)
+    # Where nothing proves a key, its base64 must be exact.
+    is_exact = "".join(text.split()) == base64.b64encode(octets).decode()
+    if found and (found.layout.is_proven or is_exact):
+        return found
+    raise InvalidKeyError(f"this is {_mistake_in_bare(text, octets)}")
+
+
+def _mistake_in_bare(text: str, octets: bytes) -> str:
+    """Say what a secret is that is neither PEM nor the base64 of a key."""
+    starts_like_path = text.startswith(("/", "~", "./", "../")) or text[1:2] == ":"
+    ends_like_path = text.endswith((".json", ".pem", ".key", ".txt", ".env"))
+    if text.startswith("organizations/") or KEY_NAME.fullmatch(text):
+        return f"a key's name; {PASTE}"
+    if mistake := _unfilled(text):
+        return mistake
+    if text.startswith(("ssh-", "ecdsa-")):
+        return PEM_LABELS["PUBLIC KEY"]
+    if (starts_like_path or ends_like_path) and not _looks_like_key(text):
+        return f"a path; {GIVE_PATH}"
+    if _find_key(octets, [PKCS8]):
+        return f"a CDP wallet secret, which signs no API calls; {PASTE}"
+    if mistake := _kind(octets):
+        return mistake
+    if octets.startswith(b"\x30"):  # the SEQUENCE that DER begins with
+        return DAMAGED
+    if len(text) == 32 and text.isalnum():
+        return f"the secret of a legacy (HMAC) API key; {CREATE}"
+    return f"neither PEM nor base64 of 64 bytes (or 32, with its =); {PASTE}"
+
+
+def _usual_form(found: _FoundKey) -> str:
+    """Return a key's text as it is usually handed out."""
+    body, label = base64.b64encode(found.octets).decode(), found.layout.label
+    if not label:
         return body
-    label = "EC PRIVATE KEY" if size == 121 else "PRIVATE KEY"
-    lines = re.findall(".{1,64}", body)
+    lines = [body[i : i + 64] for i in range(0, len(body), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----"])
 
 
-# What people paste instead of a secret: a pattern, what it is, what to do. The pattern
-# is sought in the text, followed by what its base64 holds, in hex, and its size.
-PASTE: Final = "paste the private key, `privateKey` in the key file"
-AGAIN: Final = "copy it again from the key file, or create a new key"
-CREATE: Final = "create a CDP API key in the portal"
-GIVE_PATH: Final = "give it with --key-file, CDP_KEY_FILE or ApiKey.from_file"
-KINDS: Final = "Coinbase takes ECDSA P-256 or Ed25519"
-MISTAKES: Final = (
-    (r"PUBLIC KEY-|\A(ssh|ecdsa)-|\n(44|91) octets", "a public key", PASTE),
-    ("BEGIN [A-Z ]*CERTIFICATE", "a certificate", PASTE),
-    ("BEGIN OPENSSH", "an OpenSSH key", PASTE),
-    ("BEGIN ENC|Proc-Type:", "an encrypted PEM", "decrypt it with openssl pkey"),
-    ("(?s)(BEGIN [A-Z ]*PRIVATE KEY-.*){2}", "several keys", "leave the right one"),
-    ("BEGIN RSA|06092a864886f70d0101", "a RSA key", KINDS),  # identifiers in DER
-    ("06052b81040022", "a P-384 key", KINDS),
-    ("06052b8104000a", "a secp256k1 key", KINDS),
-    ("06092b2403030208", "a brainpool key", KINDS),
-    ("06032b656e", "a X25519 key", KINDS),
-    ("06032b6571", "a Ed448 key", KINDS),
-    (r"\A[{\[]\s*[\"'}]", "a whole JSON key file", GIVE_PATH),
-    (r"(?i)\byour[ _-]|[{<][^}>]{0,60}[}>]|\.\.\.|…|\Ax+\s", "a placeholder", PASTE),
-    (r"---|\n(48|121) octets", "a key cut off, damaged or of a rare kind", AGAIN),
-    (r"\n64 octets", "a damaged Ed25519 key, or a Coinbase Exchange secret", AGAIN),
-    (r"\n138 octets", "a CDP wallet secret, which signs no API calls", PASTE),
-    (r"(?i)\Aorganizations/|\A[0-9a-f]{8}-[0-9a-f-]{27}\s", "a key's name", PASTE),
-    (r"\A[A-Za-z0-9]{32}\s", "the secret of a legacy (HMAC) API key", CREATE),
-    (r"\A(~|\.\.?|[A-Za-z]:)?[/\\][^+=]*\n|\.[a-z0-9]{2,4}\n", "a path", GIVE_PATH),
-    ("", "neither PEM nor base64 of 64 bytes", PASTE),
-)
+NOT_IN_NAME: Final = re.compile("[^A-Za-z0-9/._:@+~-]")
 
 
-def _parse_secret(value: object, repairs: list[str]) -> PrivateKey:
-    """Return the private key in one of the texts that `ApiKey` lists."""
-    secret = _mended(value, "secret", repairs)
-    blocks = re.findall(PEM, secret)
-    is_pem = len(blocks) == 1 and not secret.startswith("{")
-    body = "".join((blocks[0][1] if is_pem else secret).split())
-    octets = _strict_base64(body)
-    # A bare 138 is what a CDP wallet secret looks like.
-    sizes = (121, 138, 48) if is_pem else (121, 64, 32)
-    if secret != _tidy(body, len(octets)):
-        repairs.append("secret: line breaks, spaces, BEGIN and END lines put right")
-    if len(octets) == 32:
-        repairs.append("secret: a bare seed, taken as it is: nothing can prove it")
-    key = _whole_key(octets) if len(octets) in sizes else None
-    if key is None:
-        evidence = f"{secret}\n{octets.hex()}\n{len(octets)} octets"
-        raise InvalidKeyError(f"this is {_first_match(MISTAKES, evidence)}")
-    return key
-
-
-def _parse_name(value: object, repairs: list[str]) -> str:
-    name = _mended(value, "name", repairs)
-    # A key's own name may be as long without a dash, but begins like no secret.
-    if re.search(r"(?s)-----|\A(?!organizations/).*[A-Za-z0-9+/]{40}", name):
-        raise InvalidKeyError("the name looks like a key: name and secret are swapped")
-    is_placeholder = re.search(r"(?i)[{<]|\byour[ _-]", name)
-    if is_placeholder or len(name) >= 300 or not name.isprintable():
-        raise InvalidKeyError(f"the key's name is a placeholder or damaged; {AGAIN}")
+def _parse_name(value: object, secret: object, repairs: list[str]) -> str:
+    """Return the key's name; `secret` tells whether the two are swapped."""
+    name = _mended(_key_text(value, "name"), "name", repairs)
+    if mistake := _unfilled(name):
+        raise InvalidKeyError(f"the key's name is {mistake}")
+    if "PUBLIC KEY" in name:
+        raise InvalidKeyError(f"the name is a public key; {GIVE_NAME}")
+    # `organizations/...` with ids without dashes looks like base64, too.
+    if _looks_like_key(name) and not name.startswith("organizations/"):
+        beside = _exact_text(secret) or ""
+        is_swapped = "organizations/" in beside or KEY_NAME.fullmatch(beside.strip())
+        advice = "name and secret are swapped" if is_swapped else GIVE_NAME
+        raise InvalidKeyError(f"the name looks like a key: {advice}")
+    if wrong := NOT_IN_NAME.search(name):
+        found = f"{wrong[0]!a} at position {wrong.start() + 1}"
+        raise InvalidKeyError(f"the key's name has {found}; {GIVE_NAME}")
+    if len(name) >= 300:
+        raise InvalidKeyError(f"the key's name has {len(name)} characters; {GIVE_NAME}")
     return name
 
 
-NAME_FIELDS: Final = ("id", "name", "apiKeyName", "accessKey")
-SECRET_FIELDS: Final = ("privateKey", "secret", "privatePemKey")
+class _ParsedKey(NamedTuple):
+    name: str
+    private_key: PrivateKey
+    repairs: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def _parse_key(name: object, secret: object) -> _ParsedKey:
+    repairs: list[str] = []
+    warnings: list[str] = []
+    good_name = _parse_name(name, secret, repairs)
+    found = _parse_secret(secret, good_name, repairs)
+    if not KEY_NAME.fullmatch(good_name):
+        warnings.append(UNKNOWN_NAME)
+    if not found.layout.is_proven:
+        warnings.append(
+            "the secret is a bare seed, without its public part: nothing can prove that"
+            " it is whole"
+        )
+    return _ParsedKey(good_name, found.private_key, tuple(repairs), tuple(warnings))
+
+
+# Where a key comes from: a file, or the environment.
+
+READ_ONLY: Final = 1  # os.ST_RDONLY, which PyPy lacks
+PAIRS: Final = (  # the variables of Coinbase's SDKs, for a key's name and its secret
+    ("COINBASE_API_KEY", "COINBASE_API_SECRET"),
+    ("CDP_API_KEY_ID", "CDP_API_KEY_SECRET"),
+    ("CDP_API_KEY_NAME", "CDP_API_KEY_SECRET"),
+)
+NAME_VARIABLES: Final = ("CDP_API_KEY_ID", "CDP_API_KEY_NAME", "COINBASE_API_KEY")
+OTHER_VARIABLES: Final = (  # of other tools
+    "CDP_API_KEY_PRIVATE_KEY", "CDP_PRIVATE_KEY", "COINBASE_PRIVATE_KEY",
+    "COINBASE_API_KEY_NAME", "COINBASE_API_PRIVATE_KEY", "KEY_NAME", "KEY_SECRET",
+)  # fmt: skip
+NOT_TEXT: Final = "not text (UTF-8, or UTF-16 with its mark); expected JSON or PEM"
+ENV_LINE: Final = re.compile(r"(?:export |set )?[A-Za-z_][A-Za-z0-9_]* ?= ?[^=\s]")
+YAML_LINE: Final = re.compile(r"""[A-Za-z"'-][A-Za-z0-9_"' -]*:(?:\s|$)""")
+
+
+@contextlib.contextmanager
+def _prefixing_errors(source: str) -> Generator[None, None, None]:
+    """Put where the key came from in front of what is wrong with it."""
+    try:
+        yield
+    except InvalidKeyError as error:
+        raise InvalidKeyError(f"{source}: {error}") from None
 
 
 def _read(path: str, limit: int = -1) -> bytes:
@@ -332,102 +883,160 @@ def _read(path: str, limit: int = -1) -> bytes:
             return sys.stdin.buffer.read(limit)
         with open(os.path.expanduser(path), "rb") as file:
             return file.read(limit)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError):  # closed, a NUL in the path, no standard input
         raise OSError(0, "closed, or not a path") from None
 
 
-def _read_key_file(path: str) -> str:
-    try:
-        content = _read(path, MAX_KEY_FILE + 1)
-        if os.name == "posix" and os.path.isfile(path):
-            mode, flags = os.stat(path).st_mode, os.statvfs(path).f_flag
-            warning = f"{path}: group or others can read this key; chmod 600 it"
-            if mode & 0o044 and not flags & os.ST_RDONLY:
-                _tell("warning", warning)
-        if 0 < len(content) <= MAX_KEY_FILE:
-            return content.decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidKeyError(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        pass
-    raise InvalidKeyError("not the JSON or PEM of one key, up to 64 KiB of UTF-8 text")
+def _read_key_file(path: object, name: object, fallback_name: str = "") -> _KeyText:
+    """Read a key file; `fallback_name` is only for one that has no name itself."""
+    place = _path_text(path)
+    is_there = os.path.exists(os.path.expanduser(place))
+    is_shown = is_there or not _looks_like_key(place, shortest=20)
+    shown = place if is_shown else "the key file (its path looks like a key)"
+    source = "standard input" if place == "-" else _escaped(shown[:300])
+    with _prefixing_errors(source):
+        try:
+            text = _key_file_text(_read(place, MAX_KEY_FILE + 1))
+            warnings = () if place == "-" else _mode_warnings(place)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InvalidKeyError(f"cannot be read: {reason}") from None
+        if text.startswith(("{", "[")):
+            found = _parse_json(text, name)
+        elif name is None and not fallback_name:
+            raise InvalidKeyError(
+                "not JSON, so give the key's name, too (--key-name, or CDP_API_KEY_ID"
+                " beside CDP_KEY_FILE)"
+            )
+        else:
+            found = _KeyText(fallback_name if name is None else name, text)
+    return found._replace(source=source, warnings=warnings)
 
 
-def _parse_key_file(text: str, name: str | None) -> tuple[str, str, list[str]]:
-    """Return name, secret and IP allow-list, from JSON or from a secret by itself."""
-    if not text.lstrip().startswith("{"):
-        if name is None:
-            raise InvalidKeyError("not JSON, so give the key's name, too (--key-name)")
-        return name, text, []
-    try:
-        fields = json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        raise InvalidKeyError(f"damaged JSON; {AGAIN}") from None
-    if "passphrase" in fields:
-        raise InvalidKeyError(f"this is a Coinbase Exchange key; {CREATE}")
-    names = [fields[field] for field in NAME_FIELDS if fields.get(field)]
-    secrets = [fields[field] for field in SECRET_FIELDS if fields.get(field)]
-    if len(secrets) != 1 or not (name or names):
+def _path_text(path: object) -> str:
+    """Return the path of a key file, unless it is a key in the wrong place."""
+    if isinstance(path, (bytes, os.PathLike)):
+        path = os.fsdecode(cast("bytes | os.PathLike[str]", path))
+    text = _exact_text(path)
+    if not text:
+        found = "empty" if text == "" else f"{type(path).__name__}, not text"
+        raise InvalidKeyError(f"the key file's path is {found}; give the file's path")
+    is_secret = text.endswith("=") and len(_base64(text)) in (32, 64)
+    if is_secret or "-----" in text or text.lstrip().startswith("{"):
         raise InvalidKeyError(
-            f"{len(names)} names and {len(secrets)} secrets; expected one of"
-            f" {', '.join(NAME_FIELDS)} and one of {', '.join(SECRET_FIELDS)}"
+            "this is the text of a key, where the path of a key file is expected; give"
+            " the path, or use ApiKey(name, secret) or COINBASE_API_KEY and _SECRET"
         )
-    if name and names and name not in names:
-        raise InvalidKeyError("the name in this file is not the name given")
-    # Where a file has both fields, the name may be a nickname of the id.
-    best = name or max(names, key=lambda each: "/apiKeys/" in str(each))
-    allowed = fields.get("allowedIps")
-    listed = cast("list[str]", allowed) if isinstance(allowed, list) else []
-    return best, secrets[0], listed
+    return text
 
 
-PAIRS: Final = (  # the variables of Coinbase's SDKs, for a key's name and its secret
-    ("COINBASE_API_KEY", "COINBASE_API_SECRET"),
-    ("CDP_API_KEY_ID", "CDP_API_KEY_SECRET"),
-    ("CDP_API_KEY_NAME", "CDP_API_KEY_SECRET"),
-)
-
-
-def _find_variables(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the pair of variables that holds the key."""
-    given = {name for pair in PAIRS for name in pair if environ.get(name, "").strip()}
-    pairs = [pair for pair in PAIRS if given.issuperset(pair)]
-    single = given.difference(*pairs)
-    if single or not pairs:
-        found = f"{min(single)} is set alone" if single else "no API key"
-        expected = ", or ".join(" and ".join(pair) for pair in PAIRS)
+def _key_file_text(content: bytes) -> str:
+    """Return the text of a key file, if it may be JSON or a secret."""
+    if len(content) > MAX_KEY_FILE:
+        raise InvalidKeyError("over 64 KiB; expected the JSON or PEM of one key")
+    try:
+        text = _decoded(content).strip()
+    except ValueError:
+        raise InvalidKeyError(_kind_of_binary(content)) from None
+    if "\0" in text:  # UTF-16 without its mark
+        raise InvalidKeyError(NOT_TEXT)
+    if not text:
+        raise InvalidKeyError("empty; expected the JSON or PEM of one key")
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line not in ("", "---") and line[:1] != "#"]
+    first = lines[0][:4096] if lines else ""
+    if ENV_LINE.match(first):
         raise InvalidKeyError(
-            f"{found}; set CDP_KEY_FILE (or give --key-file), or {expected}"
+            "lines of NAME=value (.env); load them into the environment, by `uv run"
+            " --env-file FILE` or `set -a; . FILE`, and give no key file"
         )
-    texts = {name: _mended(environ[name], name, []) for name in given}
-    if len({(texts[name], texts[secret]) for name, secret in pairs}) > 1:
-        names = ", ".join(sorted(given))
-        raise InvalidKeyError(f"{names} disagree; unset those of one key")
-    return pairs[0]
+    if YAML_LINE.match(first) and "\n-----BEGIN" not in text:
+        raise InvalidKeyError("YAML; expected the portal's JSON, or the PEM of one key")
+    return text
+
+
+def _kind_of_binary(content: bytes) -> str:
+    if content[:1] != b"\x30":  # the SEQUENCE that each of these begins with
+        return NOT_TEXT
+    if b"\x02\x01\x03" in content[:8]:  # version 3 (RFC 7292, section 4)
+        return "PKCS12; take its key: openssl pkcs12 -nodes -nocerts -in OLD -out NEW"
+    return "DER, not text; make it PEM: openssl pkey -inform DER -in OLD -out NEW"
+
+
+def _mode_warnings(place: str) -> tuple[str, ...]:
+    """Say what others may do with a key file, where that can be changed."""
+    path = os.path.expanduser(place)
+    if sys.platform == "win32" or not os.path.isfile(path):
+        return ()
+    mode = os.stat(path).st_mode
+    verbs = [verb for bits, verb in ((0o044, "read"), (0o022, "change")) if mode & bits]
+    if not verbs or os.statvfs(path).f_flag & READ_ONLY:
+        return ()
+    can = f"group or others can {' and '.join(verbs)} this key"
+    return (f"{_escaped(place)}: {can}; chmod 600 it",)
+
+
+def _variable(environ: Mapping[str, str | None], name: str) -> str:
+    """Return the text of a variable; "" if it is not set, or has quotes alone."""
+    value = environ.get(name)
+    text = _exact_text(value)
+    if value is not None and text is None:
+        raise InvalidKeyError(f"{name} is {type(value).__name__}, not text")
+    text = (text or "").strip()
+    return text if text.strip(QUOTES) else ""
+
+
+def _key_file_variable(environ: Mapping[str, str | None]) -> str:
+    """Return the path in CDP_KEY_FILE; cmd and Docker leave the quotes around it."""
+    return _variable(environ, "CDP_KEY_FILE").strip(QUOTES + " ")
+
+
+def _read_environment(environ: Mapping[str, str | None]) -> _KeyText:
+    """Return the key of CDP_KEY_FILE, or of the first pair that is complete."""
+    path = _key_file_variable(environ)
+    if path:
+        names = [_variable(environ, variable) for variable in NAME_VARIABLES]
+        fallback_name = next((name for name in names if name), "")
+        return _read_key_file(path, None, fallback_name)
+    for pair in PAIRS:
+        name = _variable(environ, pair[0])
+        secret = _variable(environ, pair[1])
+        if name and secret:
+            return _KeyText(name, secret, source=" and ".join(pair))
+    variables = [variable for pair in PAIRS for variable in pair]
+    alone = [variable for variable in variables if _variable(environ, variable)]
+    found = f"{alone[0]} is set alone" if alone else "no API key"
+    others = [variable for variable in OTHER_VARIABLES if environ.get(variable)]
+    unread = f" ({', '.join(others)}: set, but not read)" if others else ""
+    expected = ", or ".join(" and ".join(pair) for pair in PAIRS)
+    raise InvalidKeyError(
+        f"{found}{unread}; set CDP_KEY_FILE (or give --key-file), or {expected}"
+    )
 
 
 # ---------------------------------------------------------- 4. signing: octets -> JWS
 
-URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
-
 
 def _base64url(octets: bytes) -> bytes:
     """RFC 7515, section 2: the URL-safe alphabet, no padding."""
-    return b2a_base64(octets).translate(URL_SAFE, b"=\n")
+    return base64.urlsafe_b64encode(octets).rstrip(b"=")
 
 
 def _raw_signature(der: bytes) -> bytes:
     """RFC 7518, section 3.4: r and s in 32 octets each, not the DER that OpenSSL gives.
 
-    DER drops leading zeros, in 1 of 128 signatures, and sets one before a first bit.
+    In DER (X.690, section 8) each has its size in front and no leading zeros, but one
+    where its first bit is set. (`decode_dss_signature` would take a tenth of the time
+    of a signature.)
     """
-    r_end = 4 + der[3]  # 30 length 02 length r 02 length s (X.690, section 8)
-    r, s = der[4:r_end], der[r_end + 2 :]
-    return r[-32:].rjust(32, b"\0") + s[-32:].rjust(32, b"\0")
+    r_size = der[3]  # after 30, the size of both, and 02
+    r = der[4 : 4 + r_size]
+    s = der[4 + r_size + 2 :]  # after 02 and its own size
+    return r.lstrip(b"\0").rjust(32, b"\0") + s.lstrip(b"\0").rjust(32, b"\0")
 
 
 def _signer(private_key: PrivateKey) -> tuple[str, Callable[[bytes], bytes]]:
-    """Return `alg` and what signs so, in one place, as they must not differ."""
+    """Return `alg` and the function that signs so; here, as the two must agree."""
     if isinstance(private_key, ed25519.Ed25519PrivateKey):
         return "EdDSA", private_key.sign  # RFC 8037, section 3.1
     sign = private_key.sign
@@ -437,89 +1046,187 @@ def _signer(private_key: PrivateKey) -> tuple[str, Callable[[bytes], bytes]]:
 def _jws(header: str, claims: str, sign: Callable[[bytes], bytes]) -> str:
     """RFC 7515, section 7.1: the compact serialization."""
     signing_input = _base64url(header.encode()) + b"." + _base64url(claims.encode())
-    signature = _base64url(sign(signing_input))
-    return (signing_input + b"." + signature).decode()
+    try:
+        signature = sign(signing_input)
+    except Exception as error:
+        raise _refused_by_openssl(error) from None
+    return (signing_input + b"." + _base64url(signature)).decode()
 
 
 # ---------------------------------------------------------- 5. tokens: request -> JWT
 
 SAFE_METHODS: Final = ("GET", "HEAD")  # RFC 9110, section 9.2.1
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-# One slash, then visible ASCII without # and \, which clients cut off or turn round.
-PATH: Final = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
-LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-HOST: Final = rf"((?:{LABEL}\.)*{LABEL})(?::([1-9][0-9]{{0,4}}))?"
+CHANNELS: Final = (
+    "candles", "futures_balance_summary", "heartbeats", "level2", "market_trades",
+    "status", "ticker", "ticker_batch", "user",
+)  # fmt: skip
+NEED_KEY: Final = ("user", "futures_balance_summary")
+PLACEHOLDER: Final = re.compile("[{}<>]")
+ENCODED_PLACEHOLDER: Final = re.compile("%7[BbDd]|%3[CcEe]")  # as requests sends it
+NOT_IN_PATH: Final = re.compile(r"[^!-~]|[#\\]")  # clients drop #, make / of \
+NOT_IN_HOST: Final = re.compile("[^A-Za-z0-9.:-]")
+NOT_IN_PRODUCT: Final = re.compile("[^A-Za-z0-9_.-]")
+HOST_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+HOST: Final = re.compile(rf"((?:{HOST_LABEL}\.)*{HOST_LABEL})(?::([1-9][0-9]{{0,4}}))?")
+URL: Final = re.compile("([A-Za-z]+)://([^/?#]*)(.*)", re.DOTALL)
 
 
-def _checked_text(value: object, what: str, refused: str = "(?!)") -> str:
-    """Return `value` if it is text in which `refused` finds nothing, as (?!) does."""
-    if not isinstance(value, str) or not value:
-        found = "empty" if value == "" else f"{type(value).__name__}, not text"
-        raise InvalidRequestError(f"the {what} is {found}")
-    bad = re.search(refused, value)
-    if bad:
-        place = f"{bad[0]!a} at position {bad.start() + 1}"
-        raise InvalidRequestError(f"the {what} has {place}; remove or encode it")
-    return value
+class _Target(NamedTuple):
+    """What a request is for, each part exactly as it will be sent."""
+
+    method: str
+    host: str
+    path: str  # with its query
+
+    @property
+    def uri(self) -> str:
+        return f"{self.method} {self.host}{self.path.partition('?')[0]}"
+
+
+def _text(value: object, what: str) -> str:
+    """Return an argument as an exact text."""
+    text = _exact_text(value)
+    if text is None:
+        raise InvalidRequestError(f"the {what} is {type(value).__name__}, not text")
+    return text
+
+
+def _refuse(pattern: re.Pattern[str], text: str, what: str, advice: str) -> None:
+    """Raise an error that shows what first does not belong in a text."""
+    if not text:
+        raise InvalidRequestError(f"the {what} is empty")
+    if wrong := pattern.search(text):
+        place = f"{wrong[0]!a} at position {wrong.start() + 1}"
+        raise InvalidRequestError(f"the {what} has {place}; {advice}")
+
+
+def _checked_method(method: str) -> str:
+    if method.isascii() and method.upper() in METHODS:
+        return method.upper()
+    # Only a short word is shown: all else may be a secret in the wrong place.
+    is_word = method.isascii() and method.isalpha() and len(method) < 10
+    shown = f" {method}" if is_word else ""
+    expected = ", ".join(METHODS)
+    raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
 
 
 def _checked_host(host: str) -> str:
     """Return `name` or `name:port` as Coinbase reads it: lower case, without :443."""
-    host = _checked_text(host, "host", r"[^A-Za-z0-9.:-]").lower()
-    found = re.fullmatch(HOST, host)
-    if not found or len(found[1]) > 253 or int(found[2] or 0) > 65535:
+    _refuse(NOT_IN_HOST, host, "host", "expected name or name:port")
+    match = HOST.fullmatch(host.lower())
+    if not match or len(match[1]) > 253 or int(match[2] or 0) > 65535:
         raise InvalidRequestError("the host is malformed; expected name or name:port")
-    return found[1] if found[2] == "443" else host
+    return match[1] if match[2] == "443" else match[0]
 
 
-def _request_line(method: str, url_or_path: str, host: str) -> tuple[str, str, str]:
-    """Return method, host and path with query, each exactly as it will be sent."""
-    if not method or _checked_text(method, "method").upper() not in METHODS:
-        # No other word is shown: it may be a secret in the wrong place.
-        shown = f" {method}" if re.fullmatch("[A-Za-z]{1,9}", method or "") else ""
-        expected = ", ".join(METHODS)
-        raise InvalidRequestError(f"unknown method{shown}; expected one of {expected}")
-    path = _checked_text(url_or_path, "path")
-    url = re.match("([A-Za-z]+)://([^/?#]*)", path)
-    if url:
-        if url[1].lower() != "https":
-            raise InvalidRequestError("not an https URL; others could read the token")
-        host, path = url[2], path[url.end() :]
-    host = _checked_host(host)
-    if not PATH.fullmatch(path):
-        _checked_text(path, "path", r"[^!-~]|[#\\]")
+def _checked_path(path: str) -> str:
+    """Return a path with its query, if clients send it as it stands."""
+    is_secret = path.endswith("=") and len(_base64(path)) in (32, 64)
+    if is_secret or "-----" in path:  # one Ed25519 secret in 64 begins with a slash
+        raise InvalidRequestError("the path looks like a key; give the path of a URL")
+    if re.match(r"[A-Za-z]:[/\\]", path):
+        raise InvalidRequestError(
+            "the path is one of Windows, as Git Bash makes of /api/...; give the whole"
+            " https URL, or set MSYS_NO_PATHCONV=1"
+        )
+    advice = "it looks like a placeholder; put the value there"
+    _refuse(PLACEHOLDER, path, "path", advice)
+    _refuse(ENCODED_PLACEHOLDER, path.partition("?")[0] or "/", "path", advice)
+    _refuse(NOT_IN_PATH, path, "path", "remove or encode it")
+    if not path.startswith("/") or path.startswith("//"):
         raise InvalidRequestError("the path does not begin with exactly one /")
-    if re.match(r"(?i)[^?]*/(\.|%2e){1,2}([/?]|\Z)", path):
+    segments = path.partition("?")[0].lower().replace("%2e", ".").split("/")
+    if "." in segments or ".." in segments:
         raise InvalidRequestError("the path has a segment . or ..; resolve it")
-    return method.upper(), host, path
+    return path
 
 
+def _target(method: str, url_or_path: str, host: str) -> _Target:
+    """Return method, host and path with query, each exactly as it will be sent."""
+    method = _checked_method(_text(method, "method"))
+    path = _text(url_or_path, "path")
+    url = URL.match(path)
+    if not url:
+        return _Target(method, _checked_host(_text(host, "host")), _checked_path(path))
+    scheme, url_host, path = url.groups()
+    if scheme.lower() in ("wss", "ws"):
+        raise InvalidRequestError(
+            "a WebSocket's token is for no path; make it by `ws`, ws_jwt or ws_message"
+        )
+    if scheme.lower() != "https":
+        raise InvalidRequestError("not an https URL; others could read the token")
+    if not path.startswith("/"):  # browsers and HTTP libraries add it, too
+        path = f"/{path}"
+    return _Target(method, _checked_host(url_host), _checked_path(path))
+
+
+KEY_HOSTS: Final = (  # where tokens of CDP keys are taken
+    DEFAULT_HOST, "api.cdp.coinbase.com", "api.developer.coinbase.com",
+    "api-sandbox.coinbase.com",
+)  # fmt: skip
+ROOTS: Final = ("/api/v3/brokerage", "/v2")  # of DEFAULT_HOST
+
+
+def _is_of_coinbase(host: str) -> bool:
+    return f".{host.partition(':')[0]}".endswith(".coinbase.com")
+
+
+def _doubts(host: str, path: str) -> list[str]:
+    """Say what is known to fail in a request, though a token can be made for it."""
+    doubts: list[str] = []
+    name, path = host.partition(":")[0], path.partition("?")[0]
+    if _is_of_coinbase(host) and name not in KEY_HOSTS:
+        doubts.append(f"{name} takes no requests that are signed with CDP keys")
+    if "." not in name and name != "localhost":
+        doubts.append(f"the host {name} is no host of Coinbase's")
+    if host == DEFAULT_HOST and not any(f"{path}/".startswith(f"{r}/") for r in ROOTS):
+        doubts.append(f"the path is under neither {' nor '.join(ROOTS)}: {path:.100}")
+    if "//" in path:
+        doubts.append(f"the path has an empty segment; is an id missing? {path:.100}")
+    return doubts
+
+
+@_drops_arguments
 def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
     """Return the `uri` claim: "GET api.coinbase.com/api/v3/brokerage/accounts".
 
     Arguments and errors are those of `ApiKey.rest_jwt`; a query is left out.
     """
-    method, host, path = _request_line(method, path, host)
-    return f"{method} {host}{path.partition('?')[0]}"
+    return _target(method, path, host).uri
 
 
-@lru_cache  # requests recur, and this takes a fifth of a signature's time
 def _uri_claim(method: str, url_or_path: str, host: str) -> str:
-    return f',"uri":{json.dumps(format_jwt_uri(method, url_or_path, host))}'
+    return f',"uri":{json.dumps(_target(method, url_or_path, host).uri)}'
 
 
-def _seconds(value: object) -> int | None:
-    """Return epoch seconds up to the year 5138; above that, they are milliseconds."""
+# Requests recur, and a claim takes a fifth of a signature's time. For exact texts
+# alone, as those of a subclass may compare equal without being so.
+_remembered_claim = lru_cache(_uri_claim)
+
+
+def _epoch_seconds(value: object) -> int | None:
+    """Return `value` if it is an int of epoch seconds, up to the year 5138, or None.
+
+    Beyond that it is surely milliseconds.
+    """
     return value if type(value) is int and 0 <= value < 10**11 else None
 
 
-def _epoch_seconds(not_before: int | datetime, now: int) -> int:
-    from datetime import datetime
+def _start(not_before: int | datetime | None) -> int:
+    """Return the epoch seconds at which a token's validity begins."""
+    now = int(time.time())
+    if not_before is None:
+        return now - BACKDATE
+    from datetime import datetime  # not above: few tokens need it
 
     if isinstance(not_before, datetime) and not_before.utcoffset() is not None:
         not_before = int(not_before.timestamp())
-    if (seconds := _seconds(not_before)) is None:
-        raise InvalidRequestError("not_before is no int of seconds or aware datetime")
+    seconds = _epoch_seconds(not_before)
+    if seconds is None:
+        raise InvalidRequestError(
+            "not_before is neither an int of epoch seconds nor an aware datetime"
+        )
     if seconds + LIFETIME <= now:
         raise InvalidRequestError("not_before: such a token would have expired already")
     return seconds
@@ -529,66 +1236,60 @@ class ApiKey:
     """A CDP API key, parsed and proven. It cannot be changed and is never pickled.
 
     `algorithm` is "ES256" (ECDSA P-256, RFC 7518) or "EdDSA" (Ed25519, RFC 8037);
-    `repairs` says what was mended in the texts of name and secret; `allowed_ips`, the
-    key file's IP allow-list, is kept to explain refusals.
+    `repairs` says what was mended in the texts of name and secret, `warnings` what will
+    perhaps not work; `allowed_ips`, the key file's IP allow-list, explains refusals.
     """
 
-    __slots__ = ("_claims_start", "_header_start", "_private_key", "_sign",
-                 "algorithm", "allowed_ips", "name", "repairs")  # fmt: skip
+    __slots__ = ("_name_json", "_private_key", "_public_key", "_sign", "algorithm",
+                 "allowed_ips", "name", "repairs", "warnings")  # fmt: skip
 
+    @_drops_arguments
     def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
         """Parse a key's name and secret; InvalidKeyError says why they are none.
 
         The secret is PEM, "EC PRIVATE KEY" (SEC1) or "PRIVATE KEY" (PKCS8), with line
         breaks that are real, escaped or lost; or base64 of 64 bytes (Ed25519 seed and
-        public key), of 32 (the seed alone) or of 121 (SEC1 without its PEM lines).
+        public key), of 32 (the seed alone) or of 121 (SEC1 without its PEM lines); or
+        base64 of a PEM or a key file, or the key file's JSON.
         """
-        repairs: list[str] = []
-        try:
-            self.name = _parse_name(name, repairs)
-            self._private_key = _parse_secret(secret, repairs)
-        except InvalidKeyError as error:
-            raise _without_frames(error) from None
+        parsed = _parse_key(name, secret)
+        self._private_key = parsed.private_key
+        self._public_key: PublicKey = parsed.private_key.public_key()
         self.algorithm, self._sign = _signer(self._private_key)
-        self.repairs = tuple(repairs)
-        self.allowed_ips = tuple(map(str, allowed_ips))
-        kid = json.dumps(self.name)
-        self._header_start = f'{{"alg":"{self.algorithm}","typ":"JWT","kid":{kid}'
-        self._claims_start = f'{{"sub":{kid},"iss":"cdp"'
+        self.name = parsed.name
+        self.repairs = parsed.repairs
+        self.warnings = parsed.warnings
+        is_one = isinstance(allowed_ips, str)
+        listed = [allowed_ips] if is_one else allowed_ips
+        self.allowed_ips = tuple(_exact_text(each) or str(each) for each in listed)
+        self._name_json = json.dumps(parsed.name)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], name: str | None = None) -> ApiKey:
+    @_drops_arguments
+    def from_file(
+        cls: type[AnyKey], path: str | os.PathLike[str], name: str | None = None
+    ) -> AnyKey:
         """Read a key file: JSON, or a secret by itself whose `name` is given.
 
-        `-` is standard input. A file that group or others can read gets a warning, one
-        that cannot be read, or holds no key that can be used, an InvalidKeyError.
+        `-` is standard input. A file that group or others can read or change gets a
+        warning, one that cannot be read, or holds no key, an InvalidKeyError.
         """
-        path = os.path.expanduser(os.fsdecode(path or ""))
-        try:
-            return cls(*_parse_key_file(_read_key_file(path), name))
-        except InvalidKeyError as error:
-            # What names no file may be a key in the wrong place: it is not shown.
-            is_path = os.path.exists(path) or re.fullmatch(r"[^\n]*\.\w{2,4}", path)
-            shown = path if is_path else "the key file (--key-file, CDP_KEY_FILE)"
-            raise _without_frames(error, shown) from None
+        return _load(cls, _read_key_file(path, name))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> ApiKey:
+    @_drops_arguments
+    def from_env(
+        cls: type[AnyKey], environ: Mapping[str, str | None] | None = None
+    ) -> AnyKey:
         """Read the key of `environ` (os.environ): CDP_KEY_FILE, else COINBASE_API_KEY
         and _SECRET, or CDP_API_KEY_ID (or _NAME) and CDP_API_KEY_SECRET.
 
-        Raises InvalidKeyError if none is set, a pair is half set, or two differ.
+        The first pair that is complete counts; InvalidKeyError says if there is none.
         """
-        environ = os.environ if environ is None else environ
-        if environ.get("CDP_KEY_FILE"):
-            return cls.from_file(environ["CDP_KEY_FILE"])
-        variables: tuple[str, ...] = ()
-        try:
-            variables = _find_variables(environ)
-            return cls(*(environ[name] for name in variables))
-        except InvalidKeyError as error:
-            raise _without_frames(error, " and ".join(variables)) from None
+        variables = os.environ if environ is None else environ
+        return _load(cls, _read_environment(variables))
 
+    @_drops_arguments
     def rest_jwt(
         self,
         method: str,
@@ -605,79 +1306,128 @@ class ApiKey:
         or as an aware datetime, by default 5 s ago. InvalidRequestError says what is
         wrong with an argument.
         """
-        try:
-            uri_claim = _uri_claim(method, url_or_path, host)
-        except TypeError:  # not hashable, and so no text: what is it?
-            uri_claim = _uri_claim.__wrapped__(method, url_or_path, host)
-        return self._issue(uri_claim, not_before)
+        # A subclass of str may equal a text that it does not hold: none is remembered.
+        are_exact = type(method) is type(url_or_path) is type(host) is str
+        claim_of = _remembered_claim if are_exact else _uri_claim
+        return self._issue(claim_of(method, url_or_path, host), _start(not_before))
 
+    @_drops_arguments
     def ws_jwt(self, *, not_before: int | datetime | None = None) -> str:
         """Return a token for one WebSocket message; `not_before` as in `rest_jwt`."""
-        return self._issue("", not_before)
+        return self._issue("", _start(not_before))
 
-    def _issue(
-        self, uri_claim: str, not_before: int | datetime | None, clock_offset: int = 0
-    ) -> str:
-        """Make a token; only here are clock and random source read, once each."""
-        now, nonce = int(time.time()) + clock_offset, os.urandom(32).hex()
-        nbf = now - BACKDATE if not_before is None else _epoch_seconds(not_before, now)
-        times = f'"nbf":{nbf},"exp":{nbf + LIFETIME}'
-        return _jws(
-            f'{self._header_start},"nonce":"{nonce}"}}',
-            f"{self._claims_start},{times}{uri_claim}}}",
-            self._sign,
-        )
+    def _issue(self, uri_claim: str, nbf: int) -> str:
+        """Return the token with this claim, "" for none, that is valid from `nbf`."""
+        alg = self.algorithm
+        name = self._name_json
+        nonce = os.urandom(32).hex()
+        exp = nbf + LIFETIME
+        # Written as text: json.dumps would take a quarter of a signature's time.
+        header = f'{{"alg":"{alg}","typ":"JWT","kid":{name},"nonce":"{nonce}"}}'
+        claims = f'{{"sub":{name},"iss":"cdp","nbf":{nbf},"exp":{exp}{uri_claim}}}'
+        return _jws(header, claims, self._sign)
 
-    def __call__(self, request: HookRequest) -> HookRequest:
+    @_drops_arguments
+    def __call__(self, request: AnyRequest) -> AnyRequest:
         """Sign one request of requests or httpx: `requests.get(url, auth=key)`.
 
         Raises InvalidRequestError if the URL is not https:, or cannot be signed.
         """
-        url = str(request.url).partition("#")[0]
-        token = self.rest_jwt(request.method or "", url)
+        url = _exact_text(request.url) or str(request.url)  # httpx has a class for it
+        token = self.rest_jwt(request.method or "", url.partition("#")[0])
         request.headers["Authorization"] = f"Bearer {token}"
         return request
 
     def __repr__(self) -> str:
-        name, algorithm = getattr(self, "name", None), getattr(self, "algorithm", None)
-        return f"ApiKey(name={name!r}, algorithm={algorithm!r})"
+        if not hasattr(self, "algorithm"):
+            return "ApiKey(...)"  # in a traceback of __init__
+        return f"ApiKey(name={self.name!r}, algorithm={self.algorithm!r})"
+
+    def __setattr__(self, attribute: str, value: object) -> None:
+        if hasattr(self, attribute):  # each is set once, by __init__
+            raise AttributeError("an ApiKey cannot be changed; make a new one")
+        object.__setattr__(self, attribute, value)
 
     def __delattr__(self, attribute: str) -> NoReturn:
         raise AttributeError("an ApiKey cannot be changed; make a new one")
 
-    def __setattr__(self, attribute: str, value: object) -> None:
-        if hasattr(self, attribute):  # each is set once, by __init__
-            delattr(self, attribute)
-        object.__setattr__(self, attribute, value)
+    def __copy__(self: AnyKey) -> AnyKey:
+        return self  # it cannot change
+
+    def __deepcopy__(self: AnyKey, memo: object) -> AnyKey:
+        return self
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         raise TypeError("an ApiKey is not pickled: its private key stays here")
 
 
+def _made(make: type[AnyKey], found: _KeyText) -> AnyKey:
+    """Return the key of a file or of the environment."""
+    with _prefixing_errors(found.source):
+        return make(
+            cast("str", found.name), cast("str", found.secret), found.allowed_ips
+        )
+
+
+def _load(make: type[AnyKey], found: _KeyText) -> AnyKey:
+    """Return the key of a file or of the environment, and log what is loose there."""
+    key = _made(make, found)
+    warnings = found.warnings
+    del found  # a log's handler might show the variables of this function
+    for warning in warnings:
+        _logger().warning("%s", warning)
+    return key
+
+
+@_drops_arguments
 def ws_message(
     channel: str,
-    product_ids: Iterable[str] = (),
+    product_ids: Iterable[str] | None = (),
     *,
     key: ApiKey | None = None,
     type: str = "subscribe",
 ) -> str:
     """Return a WebSocket message as JSON text, with a token if there is a `key`.
 
-    The channels "user" and "futures_balance_summary" need one, others take one for
-    higher limits. `product_ids` are such as ["BTC-USD"]; `type` is "subscribe" or
+    The channels "user" and "futures_balance_summary" need one; the others, heartbeats,
+    candles, status, ticker, ticker_batch, level2 and market_trades, take one for higher
+    limits. `product_ids` are such as ["BTC-USD"]; `type` is "subscribe" or
     "unsubscribe". InvalidRequestError says what is wrong with an argument.
     """
-    if type not in ("subscribe", "unsubscribe"):
+    return _ws_message(channel, product_ids, key, type)
+
+
+def _checked_channel(channel: str) -> str:
+    if channel in CHANNELS:
+        return channel
+    raise InvalidRequestError(f"unknown channel; expected one of {', '.join(CHANNELS)}")
+
+
+def _ws_message(channel: object, products: object, key: object, kind: object) -> str:
+    message: dict[str, object] = {"type": _text(kind, "type")}
+    if message["type"] not in ("subscribe", "unsubscribe"):
         raise InvalidRequestError("type is neither 'subscribe' nor 'unsubscribe'")
-    if isinstance(product_ids, str):
-        raise InvalidRequestError("product_ids is a text; expected a list of texts")
-    refused = "[^A-Za-z0-9_.-]"
-    _checked_text(channel, "channel", refused)
-    products = [_checked_text(each, "product", refused) for each in product_ids]
-    if key is None and channel in ("user", "futures_balance_summary"):
-        raise InvalidRequestError(f"the channel {channel} needs a key")
-    message = {"type": type, "channel": channel, "product_ids": products}
-    return json.dumps({**message, "jwt": key.ws_jwt()} if key else message)
+    message["channel"] = _checked_channel(_text(channel, "channel"))
+    message["product_ids"] = _product_ids(products)
+    if isinstance(key, ApiKey):
+        message["jwt"] = key.ws_jwt()
+    elif key is not None:
+        raise InvalidRequestError(f"key is {type(key).__name__}; expected an ApiKey")
+    elif message["channel"] in NEED_KEY:
+        raise InvalidRequestError(f"the channel {message['channel']} needs a key")
+    return json.dumps(message)
+
+
+def _product_ids(products: object) -> list[str]:
+    if products is None:
+        return []
+    if isinstance(products, (str, bytes)) or not hasattr(products, "__iter__"):
+        found = type(products).__name__
+        raise InvalidRequestError(f"product_ids is {found}; expected a list of texts")
+    texts = [_text(each, "product") for each in cast("Iterable[object]", products)]
+    for text in texts:
+        _refuse(NOT_IN_PRODUCT, text, "product", "expected one such as BTC-USD")
+    return texts
 
 
 # Drop-in for coinbase.jwt_generator of Coinbase's SDK. Its callers hand over the key's
@@ -688,46 +1438,65 @@ _remembered: dict[bytes, ApiKey] = {}
 def _remembered_key(name: str, secret: str) -> ApiKey:
     import hashlib  # not above: the command does without it
 
+    exact_name, exact_secret = _exact_text(name), _exact_text(secret)
+    if exact_name is None or exact_secret is None:
+        return ApiKey(name, secret)  # which says what is wrong
+    text = f"{len(exact_name)} {exact_name} {exact_secret}"
+    octets = text.encode("utf-8", "surrogatepass")
     try:
-        mark = hashlib.sha256(ascii((name, secret)).encode()).digest()
-        if mark not in _remembered and len(_remembered) >= 8:
+        digest = hashlib.sha256(octets, usedforsecurity=False).digest()
+    except ValueError:  # this OpenSSL refuses it
+        return ApiKey(exact_name, exact_secret)
+    key = _remembered.get(digest)
+    if key is None:
+        key = ApiKey(exact_name, exact_secret)
+        if len(_remembered) >= 8:
             _remembered.clear()
-        key = _remembered[mark] = _remembered.get(mark) or ApiKey(name, secret)
-        return key
-    finally:
-        del name, secret  # this frame is in the traceback of a refusal
+        _remembered[digest] = key
+    return key
 
 
-@lru_cache  # as its callers pass the same ones, too
-def _claim_of(uri: str) -> str:
-    """Return the claim for a `uri` that the caller made, if it is the right one."""
+@lru_cache  # its callers repeat the same uri
+def _given_uri_claim(uri: str) -> str:
+    """Return the claim of a `uri` that the caller made, if it is the right one."""
     method, _, rest = uri.partition(" ")
-    url = re.sub(r"\A([A-Za-z]+://)?(?!/)", "https://", rest)
-    right = format_jwt_uri(method, url)
+    is_whole = rest.startswith("/") or "://" in rest
+    url = rest if is_whole else f"https://{rest}"
+    right = _target(method, url, DEFAULT_HOST).uri
+    if uri != right and _looks_like_key(right):
+        raise InvalidRequestError("Coinbase answers this uri with a 401")
     if uri != right:
-        raise InvalidRequestError(f"this uri would earn a 401; use {right!r}")
+        raise InvalidRequestError(
+            f"Coinbase answers this uri with a 401; use {right!r}"
+        )
     return _uri_claim(method, url, DEFAULT_HOST)
 
 
+@_drops_arguments
 def build_ws_jwt(key_var: str, secret_var: str) -> str:
     """Return a token for one WebSocket message; arguments and errors as in `ApiKey`."""
     return _remembered_key(key_var, secret_var).ws_jwt()
 
 
+@_drops_arguments
 def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
     """Return a token for one REST request; `uri` is what `format_jwt_uri` returns.
 
     InvalidRequestError shows the right uri; InvalidKeyError is as in `ApiKey`.
     """
-    uri_claim = _claim_of(_checked_text(uri, "uri", r"\n"))
-    return _remembered_key(key_var, secret_var)._issue(uri_claim, None)
+    uri_claim = _given_uri_claim(_text(uri, "uri"))
+    return _remembered_key(key_var, secret_var)._issue(uri_claim, _start(None))
 
 
 # ---------------------------------------------------------- 6. reasons: JWT -> problems
 
 
 class Inspection(NamedTuple):
-    """What is in a token; `problems` are what Coinbase would refuse it for."""
+    """What is in a token, and what is to be said about it.
+
+    `problems` are what the documentation forbids or what is known to be refused;
+    `notes` are what it does not mention, or what other clients do in practice.
+    """
 
     header: dict[str, object]
     claims: dict[str, object]
@@ -736,257 +1505,388 @@ class Inspection(NamedTuple):
     seconds_left: int | None  # until `exp`; negative when that is past, None without it
 
 
-def _octets(text: str, what: str, problems: list[str]) -> bytes:
-    """Decode leniently, and say what is not base64url (RFC 7515, section 2)."""
+class _Verdict(NamedTuple):
+    inspection: Inspection
+    is_signed: bool | None  # by the key that was given; None without one
+
+
+class _Findings:
+    """The problems and notes of a token, in the order in which they are found."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+
+class _Jwt(NamedTuple):
+    """The parts of a token, as far as they can be read."""
+
+    header: dict[str, object]
+    claims: dict[str, object]
+    signature: bytes
+    signing_input: bytes
+
+
+# What a token's text says.
+
+# A header begins with `{"`, or with `{` and white space: in base64, with "ey" or "ew".
+JWT_IN_TEXT: Final = re.compile(
+    r"(?<![\w+/-])e[wy][\w+/-]{8,}=*(\.[\w=+/-]*)+", re.ASCII
+)
+MAX_TOKEN_TEXT: Final = 64 * 1024  # characters
+
+
+def _token_in(text: str) -> str:
+    """Return the token in a header, a line for a shell, a curl command or JSON."""
+    text = text.strip().strip(QUOTES + INVISIBLE + "()<>[],;*| \t\r\n").strip()
+    if not text:
+        raise InvalidRequestError("the token is empty")
+    if len(text) > MAX_TOKEN_TEXT:
+        raise InvalidRequestError("the token is over 64 KiB; give it alone")
+    words = text.split()
+    is_header = words[0].lower() in ("authorization:", "bearer")
+    token = words[-1] if is_header and len(words) < 4 else text
+    # A token by itself is taken whole, so that what is wrong in it is seen.
+    is_wrapped = any(character in " \t\r\n\"'=:" for character in token)
+    match = JWT_IN_TEXT.search(text) if is_wrapped else None
+    return match[0] if match else token
+
+
+def _read_jwt(token: str, findings: _Findings) -> _Jwt:
+    """RFC 7515, section 7.1: the parts of the compact serialization."""
+    header, claims, signature = [*token.split("."), "", ""][:3]
+    return _Jwt(
+        _json_object(header, "header", findings),
+        _json_object(claims, "claims set", findings),
+        _octets(signature, "signature", findings),
+        token.rpartition(".")[0].encode("ascii", "replace"),
+    )
+
+
+def _octets(text: str, what: str, findings: _Findings) -> bytes:
+    """Decode base64url (RFC 7515, section 2), if need be with what is wrong in it."""
     wrong = re.search("[^A-Za-z0-9_-]", text)
     if wrong:
-        found = f"the {what} has {wrong[0]!a}"
-        problems.append(f"{found}; expected base64url, without padding")
+        findings.problems.append(
+            f"the {what} has {wrong[0]!a}; expected base64url, without padding"
+        )
     try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/") + "==")
+        octets = base64.b64decode(text.replace("-", "+").replace("_", "/") + "==")
     except ValueError:
-        problems.append(f"the {what} is not base64url")
+        findings.problems.append(f"the {what} is not base64url")
         return b""
+    if not wrong and _base64url(octets).decode() != text:
+        findings.problems.append(
+            f"the last character of the {what} has bits that belong to no octet and are"
+            " not 0"
+        )
+    return octets
 
 
-def _json_object(text: str, what: str, problems: list[str]) -> dict[str, object]:
+def _refuse_constant(name: str) -> NoReturn:
+    """Keep json.loads from taking NaN and Infinity, which are not JSON."""
+    raise ValueError(name)
+
+
+def _json_object(text: str, what: str, findings: _Findings) -> dict[str, object]:
     def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len(dict(pairs)) < len(pairs):
-            problems.append(f"the {what} has a member twice")
+            findings.problems.append(f"the {what} has a member twice")
         return dict(pairs)
 
-    octets, found = _octets(text, what, problems), None
-    if octets.count(b"[") + octets.count(b"{") < 50:  # or the stack might end
+    octets = _octets(text, what, findings)
+    value: object = None
+    if octets.count(b"[") + octets.count(b"{") < 50:  # more could exhaust the stack
         with contextlib.suppress(ValueError):
-            text = octets.decode()  # UTF-8, and int takes no NaN
-            found = json.loads(text, object_pairs_hook=members, parse_constant=int)
-    if not _members(found):
-        problems.append(f"the {what} is no JSON object, or an empty one")
-    return _members(found)
+            value = json.loads(
+                octets.decode(),
+                object_pairs_hook=members,
+                parse_constant=_refuse_constant,
+            )
+    if not _members(value):
+        findings.problems.append(f"the {what} is no JSON object, or an empty one")
+    return _members(value)
 
 
-def _member_problems(
-    header: dict[str, object], claims: dict[str, object], key: ApiKey | None, now: float
-) -> Iterator[str]:
-    kid, nonce, sub = header.get("kid"), header.get("nonce"), claims.get("sub")
-    nbf, exp = _seconds(claims.get("nbf")), _seconds(claims.get("exp"))
-    fitting = (key.algorithm,) if key else ("ES256", "EdDSA")
-    epoch = "an integer: epoch seconds, not milliseconds"
-    for members, name, fits, expected in (
-        (header, "alg", header.get("alg") in fitting, " or ".join(fitting)),
-        (header, "nonce", nonce and isinstance(nonce, str), "text"),
-        (header, "kid", kid and isinstance(kid, str), "text"),
-        (claims, "sub", sub and isinstance(sub, str), "text"),
-        (claims, "iss", claims.get("iss") == "cdp", "'cdp'"),
-        (claims, "aud", "aud" not in claims, "none"),
-        (claims, "nbf", nbf is not None, epoch),
-        (claims, "exp", exp is not None, epoch),
-    ):
-        if not fits:
-            found = f"{members[name]!a:.30}" if name in members else "missing"
-            yield f"{name} is {found}; expected {expected}"
+# What its members are worth.
+
+AUDIENCES: Final = ("cdp_service", "public_websocket_api", "retail_rest_api_proxy")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _unlike(name: str, members: Mapping[str, object], expected: str) -> str:
+    value = f"{members[name]!a:.30}" if name in members else "missing"
+    return f"{name} is {value}; expected {expected}"
+
+
+def _check_header(
+    header: dict[str, object], key: ApiKey | None, findings: _Findings
+) -> None:
+    algorithms = (key.algorithm,) if key else ("ES256", "EdDSA")
+    if header.get("alg") not in algorithms:
+        findings.problems.append(_unlike("alg", header, " or ".join(algorithms)))
+    if not _is_text(header.get("nonce")):
+        findings.problems.append(_unlike("nonce", header, "text"))
+    for name, source in (("crit", "RFC 7515"), ("b64", "RFC 7797")):
+        if name in header:
+            findings.problems.append(
+                f"the header has {name} ({source}); Coinbase documents no extension"
+            )
+    if header.get("typ", "JWT") != "JWT":
+        findings.notes.append(_unlike("typ", header, "'JWT'"))
+
+
+def _check_names(
+    kid: object, claims: dict[str, object], key: ApiKey | None, findings: _Findings
+) -> None:
+    sub = claims.get("sub")
+    if not _is_text(sub) and claims:
+        findings.problems.append(_unlike("sub", claims, "text"))
     if kid and sub and kid != sub:
-        yield "kid and sub differ; both are the key's name"
+        findings.problems.append("kid and sub differ; both are the key's name")
+    _check_name("kid", kid, findings)
+    if sub != kid:
+        _check_name("sub", sub, findings)
     if key and kid and kid != key.name:
-        yield "kid is not the name of the key at hand"
-    if nbf is not None and nbf > now:
-        ahead = f"nbf is {int(nbf - now)} s ahead"
-        yield f"not valid yet: {ahead}; is it for later, or was its clock ahead?"
-    if exp is not None and exp <= now:
-        yield f"expired {int(now - exp)} s ago"
-    if nbf is not None and exp is not None and not 0 < exp - nbf <= LIFETIME:
-        yield f"exp is {exp - nbf} s after nbf; expected 1 to {LIFETIME}"
+        findings.problems.append("kid is not the name of the key at hand")
 
 
-def _uri_problems(uri: object) -> list[str]:
-    if not isinstance(uri, str):
-        return [f"uri is {type(uri).__name__}, not text"]
-    method, separator, rest = uri.partition(" ")
-    rules = (
-        (not separator, "uri has no method: expected `GET api.coinbase.com/...`"),
-        (separator and method != method.upper(), "the method in uri is in lower case"),
-        ("://" in rest, "uri has a scheme; it starts with the host"),
-        (rest.startswith("/"), "uri has no host before its path"),
-        ("?" in rest, "uri has a query; it ends with the path"),
-        ("#" in rest, "uri has a fragment; it ends with the path"),
-    )
-    problems = [problem for is_wrong, problem in rules if is_wrong]
-    if problems:
-        return problems
+def _check_name(what: str, value: object, findings: _Findings) -> None:
+    """Hold a kid or sub to the rules for the name of an `ApiKey`."""
+    if not isinstance(value, str) or not value:
+        return
     try:
-        right = format_jwt_uri(method, f"https://{rest}")
+        name = _parse_name(value, "", [])
+    except InvalidKeyError as error:
+        findings.problems.append(f"{what}: {error}")
+        return
+    if name != value:
+        findings.problems.append(
+            f"{what} has quotes, white space or escapes that are no part of the name"
+        )
+    elif not KEY_NAME.fullmatch(name):
+        findings.notes.append(UNKNOWN_NAME)
+
+
+def _check_issuer(claims: dict[str, object], findings: _Findings) -> None:
+    issuer = claims.get("iss")
+    if issuer == "coinbase-cloud":
+        findings.notes.append(
+            "iss is 'coinbase-cloud', as ccxt writes it and the documentation had it"
+            " until 2024; expected 'cdp'"
+        )
+    elif issuer != "cdp":
+        findings.problems.append(_unlike("iss", claims, "'cdp'"))
+    if "aud" not in claims:
+        return
+    audience = claims["aud"]
+    values = (
+        cast("list[object]", audience) if isinstance(audience, list) else [audience]
+    )
+    if audience is None or all(value in AUDIENCES for value in values):
+        findings.notes.append(
+            f"aud is {json.dumps(audience)}, as cdp-sdk or ccxt write it; the"
+            " documentation has none"
+        )
+    else:
+        findings.problems.append(_unlike("aud", claims, "none"))
+
+
+def _check_times(claims: dict[str, object], now: float, findings: _Findings) -> None:
+    expected = "expected an integer: epoch seconds"
+    for name in ("nbf", "exp"):
+        value = claims.get(name)
+        if name not in claims:
+            findings.problems.append(f"{name} is missing; {expected}")
+        elif type(value) is not int:
+            findings.problems.append(
+                f"{name} is {value!a:.30}, not an integer; {expected}"
+            )
+        elif _epoch_seconds(value) is None:
+            limit = ", not milliseconds" if value > 0 else ", since 1970"
+            findings.problems.append(f"{name} is {value!a:.30}; {expected}{limit}")
+    nbf = _epoch_seconds(claims.get("nbf"))
+    exp = _epoch_seconds(claims.get("exp"))
+    if nbf is not None and nbf > now:
+        ahead = int(nbf - now)
+        findings.problems.append(
+            f"not valid yet: nbf is {ahead} s ahead; is it for later, or was its clock"
+            " ahead?"
+        )
+    if exp is not None and exp <= now:
+        findings.problems.append(f"expired {int(now - exp)} s ago")
+    if nbf is not None and exp is not None and not 0 < exp - nbf <= LIFETIME:
+        findings.problems.append(
+            f"exp is {exp - nbf} s after nbf; expected 1 to {LIFETIME}"
+        )
+
+
+# What it is for.
+
+
+def _check_uris(claims: dict[str, object], findings: _Findings) -> None:
+    if "uri" not in claims and "uris" not in claims:
+        findings.notes.append("without uri, this is a token for a WebSocket")
+    if "uri" in claims:
+        _check_uri("uri", claims["uri"], findings)
+    if "uris" not in claims:
+        return
+    findings.notes.append(
+        "uris is what cdp-sdk and ccxt write; Advanced Trade's documentation has uri"
+    )
+    uris = claims["uris"]
+    if not isinstance(uris, list) or not uris:
+        findings.problems.append(_unlike("uris", claims, "a list of texts"))
+        return
+    for position, uri in enumerate(cast("list[object]", uris)):
+        _check_uri(f"uris[{position}]", uri, findings)
+
+
+def _check_uri(name: str, uri: object, findings: _Findings) -> None:
+    """Hold a uri to what `rest_jwt` would write in its place."""
+    if not isinstance(uri, str):
+        findings.problems.append(f"{name} is {type(uri).__name__}, not text")
+        return
+    method, _, address = uri.partition(" ")
+    mistakes = _uri_mistakes(method, address)
+    if mistakes:
+        findings.problems += [f"{name} {mistake}" for mistake in mistakes]
+        return
+    try:
+        target = _target(method, f"https://{address}", DEFAULT_HOST)
     except InvalidRequestError as error:
-        return [f"uri: {error}"]
-    return [] if uri == right else [f"uri is not as Coinbase reads it: {right}"]
+        findings.problems.append(f"{name}: {error}")
+        return
+    if uri != target.uri:
+        findings.problems.append(f"{name} is not as Coinbase reads it: {target.uri}")
+    doubts = _doubts(target.host, target.path)
+    findings.problems += [f"{name}: {doubt}" for doubt in doubts]
+    if not doubts and not _is_of_coinbase(target.host):
+        findings.notes.append(
+            f"{name}: {target.host} is no host of Coinbase's; a gateway?"
+        )
 
 
-def _signature_problems(
-    signing_input: bytes, signature: bytes, key: ApiKey | None
-) -> Iterator[str]:
-    if len(signature) != 64:
-        is_der = signature.hex().startswith(f"30{len(signature) - 2:02x}02")
-        found = "is DER" if is_der else f"has {len(signature)} bytes"
-        yield f"the signature {found}; expected r and s, 32 bytes each"
-    elif key:  # whatever `alg` says
-        public_key = key._private_key.public_key()
-        try:
-            if isinstance(public_key, ed25519.Ed25519PublicKey):
-                public_key.verify(signature, signing_input)
-            else:
-                halves = (signature[:32], signature[32:])
-                der = encode_dss_signature(*(int.from_bytes(h, "big") for h in halves))
-                public_key.verify(der, signing_input, ECDSA_SHA256)
-        except InvalidSignature:
-            yield f"not signed by the key {key.name}"
+def _uri_mistakes(method: str, address: str) -> list[str]:
+    if not address:
+        return ["has no method: expected `GET api.coinbase.com/...`"]
+    mistakes: list[str] = []
+    if method != method.upper():
+        mistakes.append("has its method in lower case")
+    if "://" in address:
+        mistakes.append("has a scheme; it starts with the host")
+    if address.startswith("/"):
+        mistakes.append("has no host before its path")
+    if "?" in address:
+        mistakes.append("has a query; it ends with the path")
+    if "#" in address:
+        mistakes.append("has a fragment; it ends with the path")
+    return mistakes
 
 
+# Who signed it.
+
+
+def _is_signed_by(key: ApiKey, jwt: _Jwt) -> bool:
+    """Verify the signature with the key's public part, whatever `alg` says."""
+    if len(jwt.signature) != 64:
+        return False
+    public_key = key._public_key
+    try:
+        if isinstance(public_key, ed25519.Ed25519PublicKey):
+            public_key.verify(jwt.signature, jwt.signing_input)
+        else:
+            r = int.from_bytes(jwt.signature[:32], "big")
+            s = int.from_bytes(jwt.signature[32:], "big")
+            der = encode_dss_signature(r, s)
+            public_key.verify(der, jwt.signing_input, ECDSA_SHA256)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _check_signature(jwt: _Jwt, key: ApiKey | None, findings: _Findings) -> bool | None:
+    """Return whether the key signed this; None if no key is given."""
+    size = len(jwt.signature)
+    is_signed = _is_signed_by(key, jwt) if key else None
+    if size != 64:
+        is_der = [*jwt.signature[:3]] == [0x30, size - 2, 0x02]  # SEQUENCE of INTEGER
+        kind = "is DER" if is_der else f"has {size} bytes"
+        findings.problems.append(
+            f"the signature {kind}; expected r and s, 32 bytes each"
+        )
+    elif key and not is_signed:
+        findings.problems.append(f"not signed by the key {key.name}")
+    return is_signed
+
+
+def _checked_now(now: object) -> float:
+    if isinstance(now, (int, float)) and abs(now) < 10**11:  # False for NaN
+        return now
+    raise InvalidRequestError("now is not a time in epoch seconds, as time.time() is")
+
+
+@_drops_arguments
 def inspect_jwt(
     token: str, *, key: ApiKey | None = None, now: float | None = None
 ) -> Inspection:
     """Say what is in a JWT, of this module or another, and what is wrong with it.
 
     Args:
-        token: with or without `Bearer` or `Authorization: Bearer` in front.
+        token: alone or in a header line, a curl command, `export JWT='...'`, JSON.
         key: verifies the signature.
         now: epoch seconds; by default the clock's.
 
     Raises:
-        InvalidRequestError: `token` is not text, or empty.
+        InvalidRequestError: `token` is not text, or empty; `now` is no such time.
     """
-    text = _checked_text(token, "token").strip().strip("\"'")
-    text = re.sub(r"(?i)\A(authorization:)?\s*(bearer\s+)?", "", text)
-    now = time.time() if now is None else now
-    problems: list[str] = []
-    parts = text.split(".")
-    if len(parts) != 3:
-        problems.append(f"{len(parts)} parts; expected 3: header.claims.signature")
-    parts += ["", ""]
-    header = _json_object(parts[0], "header", problems)
-    claims = _json_object(parts[1], "claims", problems)
-    signature = _octets(parts[2], "signature", problems)
-    problems += _member_problems(header, claims, key, now)
-    problems += _uri_problems(claims["uri"]) if "uri" in claims else ()
-    signing_input = text.rpartition(".")[0].encode("ascii", "replace")
-    problems += _signature_problems(signing_input, signature, key)
-    notes: list[str] = []
-    if "uris" in claims:
-        notes.append("uris instead of uri is for other CDP APIs than Advanced Trade")
-    elif "uri" not in claims:
-        notes.append("without uri, this is a token for a WebSocket")
-    exp = _seconds(claims.get("exp"))
+    now = time.time() if now is None else _checked_now(now)
+    return _inspect(_token_in(_text(token, "token")), key, now).inspection
+
+
+def _inspect(text: str, key: ApiKey | None, now: float) -> _Verdict:
+    findings = _Findings()
+    parts = text.count(".") + 1
+    counted = f"{parts} part{'' if parts == 1 else 's'}, expected 3"
+    if parts != 3:
+        findings.problems.append(f"{counted}: header.claims.signature")
+    jwt = _read_jwt(text, findings)
+    if parts == 1 or not (jwt.header or jwt.claims):
+        unread = "neither header nor claims set can be read"
+        reason = f"no JWT: {unread if parts == 3 else counted}"
+        return _Verdict(Inspection(jwt.header, jwt.claims, (reason,), (), None), None)
+    is_signed = _check_jwt(jwt, key, now, findings)
+    exp = _epoch_seconds(jwt.claims.get("exp"))
     left = None if exp is None else int(exp - now)
-    return Inspection(header, claims, tuple(problems), tuple(notes), left)
+    problems, notes = tuple(findings.problems), tuple(findings.notes)
+    inspection = Inspection(jwt.header, jwt.claims, problems, notes, left)
+    return _Verdict(inspection, is_signed)
 
 
-# ---------------------------------------------------------- 7. calls: JWT -> response
+def _check_jwt(
+    jwt: _Jwt, key: ApiKey | None, now: float, findings: _Findings
+) -> bool | None:
+    """Check all members; of a part that cannot be read, none is called missing."""
+    kid = jwt.header.get("kid")
+    if jwt.header:
+        _check_header(jwt.header, key, findings)
+        if not _is_text(kid):
+            findings.problems.append(_unlike("kid", jwt.header, "text"))
+    _check_names(kid, jwt.claims, key, findings)
+    if jwt.claims:
+        _check_issuer(jwt.claims, findings)
+        _check_times(jwt.claims, now, findings)
+        _check_uris(jwt.claims, findings)
+    return _check_signature(jwt, key, findings)
 
 
-class Response:
-    """An answer: `status` (int), `headers` (names in any case) and `body` (bytes)."""
-
-    def __init__(self, status: int, headers: Message, body: bytes) -> None:
-        self.status, self.headers, self.body = status, headers, body
-
-    def json(self) -> object:
-        """Return the body as JSON; raise TransportError if it is something else."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            pass  # raised below, where no cause that quotes the body hangs on it
-        raise TransportError(f"this answer (HTTP {self.status}) is not JSON; see body")
-
-    def __repr__(self) -> str:
-        return f"<Response {self.status}, {len(self.body)} bytes>"
+# What an answer says.
 
 
-def _left(deadline: float) -> float:
-    """Return the seconds until `deadline`, a time of the monotonic clock."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _connect(deadline: float, address: tuple[str, int], *_: object) -> socket.socket:
-    """Connect; unlike http.client's, all addresses of a name share the time left."""
-    import socket
-
-    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    while True:
-        share = _left(deadline) / len(found)
-        target = (str(found.pop(0)[4][0]), address[1])
-        try:
-            connected = socket.create_connection(target, share)
-        except OSError:
-            if not found:
-                raise
-        else:
-            connected.settimeout(_left(deadline))  # for the TLS handshake
-            return connected
-
-
-def _answer(
-    deadline: float, ends: list[bool], sock: socket.socket, method: str | None = None
-) -> HTTPResponse:
-    """Return an answer whose parts, unlike http.client's, share the time left.
-
-    `ends` gets an item when the server has said its last.
-    """
-    import http.client
-
-    sock.settimeout(_left(deadline))
-    answer = http.client.HTTPResponse(sock, method=method)
-    stream = answer.fp.raw
-    read_into = stream.readinto
-
-    def timed_read_into(buffer: memoryview) -> int | None:
-        count = read_into(buffer)
-        if not count:
-            ends.append(True)
-        sock.settimeout(_left(deadline))  # of the next read, or TLS behind a proxy
-        return count
-
-    vars(stream)["readinto"] = timed_read_into  # which is what answer.fp calls
-    return answer
-
-
-UNKNOWN_OUTCOME: Final = (
-    "; it may have been carried out and was not sent again: look for it first, an order"
-    " by its client_order_id"
-)
-PRIVATE_CA: Final = "for a private CA set SSL_CERT_FILE or ssl_context"
-CHECK_PLACE: Final = "check host and proxy"
-RFC_5280: Final = "Verif.*(Key Identifier|[Cc]onstraints|[Uu]sage|CA cert|critical)"
-FAILURES: Final = (  # pattern of an exception's types and text, what failed, remedy
-    ("Verif.*expired", "its certificate has expired", "check the clock"),
-    ("Verif.*not yet valid", "its certificate is not valid yet", "check the clock"),
-    ("Verif.*mismatch", "its certificate is for another host", CHECK_PLACE),
-    (RFC_5280, "its CA breaks RFC 5280: Python >= 3.13 refuses it", "reissue the CA"),
-    ("Verif.*(issuer|self.signed)", "its certificate is of an unknown CA", PRIVATE_CA),
-    ("Verif", "its certificate was refused", CHECK_PLACE),
-    ("InvalidURL", "urllib cannot use this HTTPS_PROXY", "expected http://host:port"),
-    ("gaierror", "its name was not found", "check host, DNS and HTTPS_PROXY"),
-    ("Tunnel.* 407", "the proxy asks for a password", "put it in HTTPS_PROXY"),
-    ("Tunnel", "the proxy refused to connect", "check HTTPS_PROXY and NO_PROXY"),
-    ("Refused", "it refused the connection", "check host, firewall, HTTPS_PROXY"),
-    ("Compressed", "its answer is compressed, which was not asked for", CHECK_PLACE),
-    ("Oversized", "its answer is over max_body", "raise max_body"),
-    ("[Tt]ime", "it took longer than the timeout", "try again, or raise the timeout"),
-    ("Connection|BrokenPipe|EOF|Incomplete", "it closed the connection", "try again"),
-    ("SSL", "TLS failed", "is it a server for TLS 1.2 or later?"),
-    ("HTTPException|ValueError", "its answer is not HTTP", CHECK_PLACE),
-    ("", "the connection failed", "check network, host and proxy"),
-)
-
-
-def _transport_error(caught: Exception, host: str) -> TransportError:
-    evidence = f"{' '.join(each.__name__ for each in type(caught).__mro__)} {caught}"
-    error = TransportError(f"{host}: {_first_match(FAILURES, evidence)}")
-    error.lasting = bool(re.search("Verif|Tunnel|InvalidURL", evidence))
-    return error
-
-
-def _epoch(text: str | None) -> float | None:
+def _http_date(text: str | None) -> float | None:
     """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
     from email.utils import mktime_tz, parsedate_tz
 
@@ -997,79 +1897,746 @@ def _epoch(text: str | None) -> float | None:
         return None
 
 
-KEY_NAME: Final = "organizations/[^/]+/apiKeys/[^/]+|[0-9a-fA-F-]{36}"  # or a UUID
-
-
 def _hints(
-    response: Response, line: tuple[str, str, str], key: ApiKey | None, is_late: bool
+    target: _Target, key: ApiKey | None, answer: Response, *, is_late: bool
 ) -> Iterator[str]:
     """Say what a refusal's evidence shows; what it does not show is called possible."""
-    (_, host, path), status, headers = line, response.status, response.headers
-    known_path = re.match(r"/(api/v3/brokerage|v2)(/|\?|\Z)", path)
+    status = answer.status
+    headers = answer.headers
+    doubts = _doubts(target.host, target.path)
+    if status in (401, 403, 404):
+        yield from doubts
     if is_late:
         yield "by the server's clock this token was not valid; set this machine's clock"
-    if status in (401, 404) and host == DEFAULT_HOST and not known_path:
-        yield "the path is under neither /api/v3/brokerage nor /v2"
     if status == 401 and not key:
         yield "no token was sent, as no key was given"
-    if status == 401 and key and not re.fullmatch(KEY_NAME, key.name):
-        yield "the key's name is neither organizations/.../apiKeys/... nor a UUID"
-    if status in (401, 403) and b"required scopes" in response.body:
+    if status == 401 and key:
+        yield from key.warnings
+    if status in (401, 403) and b"required scopes" in answer.body[:65536]:
         yield "the key lacks a permission for this; `check` lists those that it has"
     elif status in (401, 403) and key:
         if key.allowed_ips:
-            listed = ", ".join(key.allowed_ips)
+            listed = _shown(", ".join(key.allowed_ips))
             yield f"possible: this machine's address is none that it allows: {listed}"
-        yield "possible: the key was deleted, or lacks a permission; try `check`"
+        if not (doubts or is_late or key.warnings):
+            date = _http_date(str(headers.get("Date", ""))[:MAX_SEARCHED])
+            yield _last_resort(target, key, date is not None)
     if status == 429:
         names = [f"x-ratelimit-{each}" for each in ("limit", "remaining", "reset")]
-        told = ", ".join(f"{name} {headers[name]}" for name in names if name in headers)
-        yield f"the rate limit is used up{told and ': '}{told}"
+        told = [f"{name} {headers[name]}" for name in names if name in headers]
+        said = _shown(", ".join(told))
+        used_up = "the rate limit is used up"
+        yield f"{used_up}: {said}" if said else used_up
 
 
-def _api_error(response: Response, hints: Iterable[str]) -> ApiError:
-    """Return an error with the server's own message, in whichever shape it has."""
-    said: dict[str, object] = {}  # by all objects, however nested; the outer ones win
-    body = response.body[: 64 * 1024]
-    text = body.decode("utf-8", "replace")
-    with contextlib.suppress(ValueError, RecursionError):
-        json.loads(response.body, object_pairs_hook=said.update)
-        fields = ("message", "error_details", "error", "id")
-        text = next((str(said[field]) for field in fields if said.get(field)), text)
-    if response.status // 100 == 3:
-        host = re.match(r"(?:\w+:)?//([\w.:-]+)", response.headers.get("Location", ""))
-        text = f"a redirect to {host[1] if host else 'the same host'}, not followed"
-    text = re.sub(r"eyJ[\w-]+\.[\w.-]+", "...", text)  # a token that was echoed
-    text = _escaped(text[:300].strip()) or "no message"
-    error = ApiError(f"HTTP {response.status}: {text}")
-    error.status, error.headers = response.status, response.headers
-    error.body, error.hints = body, tuple(hints)
-    return error
+def _last_resort(target: _Target, key: ApiKey, is_clock_compared: bool) -> str:
+    """Name what remains possible, and what a token like the refused one rules out."""
+    url = f"https://{target.host}{target.path}"
+    jwt = _read_jwt(key.rest_jwt(target.method, url), _Findings())
+    ruled_out: list[str] = []
+    if _is_signed_by(key, jwt):
+        ruled_out.append("signature verified here")
+    if is_clock_compared:
+        ruled_out.append("clock compared")
+    if jwt.claims["uri"] == target.uri:
+        ruled_out.append("uri equal to the request")
+    return (
+        "possible: the key was deleted, or lacks a permission (what else it might be is"
+        f" ruled out: {', '.join(ruled_out)})"
+    )
 
 
-def _wait(response: Response, default: float) -> float:
-    """Return the seconds of `Retry-After` (RFC 9110, section 10.2.3)."""
-    text = response.headers.get("Retry-After", "")
-    if re.fullmatch("[0-9]{1,6}", text):
-        return float(text)
-    date = _epoch(text)
-    return default if date is None else max(0.0, date - time.time())
+# ---------------------------------------------------------- 7. calls: JWT -> response
+#
+# A request passes through phases: lookup, connect, tunnel (through a proxy), TLS, send
+# and read. Each says for itself what went wrong in it, by the type or the code of an
+# error and never by its text, which may be the server's.
+
+MAX_HEAD: Final = 64 * 1024  # octets of status line, headers and chunk sizes
+MAX_ERROR_BODY: Final = 64 * 1024  # octets
+MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
+MAX_AHEAD: Final = 86400  # seconds; no server gets a token for next week
+TRY_AGAIN: Final = "try again"
+UNKNOWN_OUTCOME: Final = (
+    "it may have been carried out and was not sent again: look for it first, an order"
+    " by its client_order_id"
+)
+
+
+class Response:
+    """An answer: `status` (int), `headers` (names in any case) and `body` (bytes)."""
+
+    def __init__(
+        self, status: int, headers: Message, body: bytes, *, method: str = "GET"
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self._method = method
+        self._unread = ""  # why the body of an error could not be read, if it could not
+
+    def json(self) -> Any:
+        """Return the body as JSON; raise TransportError if it is something else."""
+        try:
+            return json.loads(self.body.decode("utf-8-sig"))  # RFC 8259, section 8.1
+        except (ValueError, RecursionError):
+            pass  # raised below, where no cause that quotes the body hangs on it
+        raise TransportError(
+            f"this answer (HTTP {self.status}) is not JSON; see body",
+            outcome_unknown=self._method not in SAFE_METHODS,
+        )
+
+    # Tools that watch urllib ask for the status and the headers in its own way.
+
+    def getcode(self) -> int:
+        return self.status
+
+    def info(self) -> Message:
+        return self.headers
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+class _CallError(Exception):
+    """Why there is no answer of use, and what may help; it never leaves a Client."""
+
+    def __init__(self, reason: str, *remedies: str, is_lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedies = remedies
+        self.is_lasting = is_lasting  # would it fail again?
+        self.was_sent = False  # had a part of the request been sent?
+
+
+def _network_failure(error: OSError) -> _CallError:
+    """Say what can happen to a connection in any phase."""
+    import socket
+    import ssl
+
+    if isinstance(error, (TimeoutError, socket.timeout)):  # two types before 3.10
+        reason = "it took longer than the timeout"
+        return _CallError(reason, TRY_AGAIN, "raise the timeout")
+    if isinstance(error, ConnectionRefusedError):
+        advice = "check host, firewall, HTTPS_PROXY"
+        return _CallError("it refused the connection", advice)
+    closed = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    if isinstance(error, closed):
+        return _CallError("it closed the connection", TRY_AGAIN)
+    if isinstance(error, ssl.SSLError):
+        return _CallError("TLS failed", "is it a server for TLS 1.2 or later?")
+    return _CallError("the connection failed", "check network, host and proxy")
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until `deadline`, a time of the monotonic clock."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _set_timeout(sock: socket.socket, deadline: float) -> None:
+    try:
+        sock.settimeout(_left(deadline))
+    except OSError as error:
+        raise _network_failure(error) from None
+
+
+def _send(sock: socket.socket, octets: bytes) -> None:
+    try:
+        sock.sendall(octets)
+    except OSError as error:
+        raise _network_failure(error) from None
+
+
+# Lookup: the proxy, if there is one, and the addresses.
+
+PROXY: Final = re.compile(  # [http://][user:password@]host[:port][/]
+    r"(?:http://)?(?:([^/]*)@)?(\[[0-9a-f:.]+\]|[^\s/@:\[\]]+)(?::([0-9]{1,5}))?/?",
+    re.IGNORECASE,
+)
+
+
+class _Proxy(NamedTuple):
+    name: str
+    port: int
+    authorization: str  # the value of Proxy-Authorization; "" without a password
+
+
+def _proxy_for(host: str) -> _Proxy | None:
+    """Return the proxy of HTTPS_PROXY or the system, unless NO_PROXY names the host."""
+    import urllib.request
+
+    url = urllib.request.getproxies().get("https")
+    if not url or urllib.request.proxy_bypass(host):
+        return None
+    try:
+        return _parse_proxy(url)
+    except ValueError:
+        raise _CallError(  # without a word of it, as it may hold a password
+            "the proxy for https (HTTPS_PROXY) cannot be used",
+            "expected http://host:port",
+            is_lasting=True,
+        ) from None
+
+
+def _parse_proxy(url: str) -> _Proxy:
+    from urllib.parse import unquote
+
+    match = PROXY.fullmatch(url)
+    if not match or int(match[3] or 80) > 65535:
+        raise ValueError
+    name = match[2].strip("[]").encode("idna").decode()  # fails as the lookup would
+    authorization = ""
+    if match[1]:
+        user, _, password = match[1].partition(":")
+        credentials = f"{unquote(user)}:{unquote(password)}".encode()
+        authorization = f"Basic {base64.b64encode(credentials).decode()}"
+    return _Proxy(name, int(match[3] or 80), authorization)
+
+
+def _look_up(name: str, port: int) -> list[str]:
+    """Return the addresses of a name. Nothing can interrupt the operating system."""
+    import socket
+
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        found = []
+    except OSError as error:
+        raise _network_failure(error) from None
+    if not found:
+        raise _CallError("its name was not found", "check host, DNS and HTTPS_PROXY")
+    return [str(each[4][0]) for each in found]
+
+
+# Connect.
+
+
+def _connect(name: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first address that answers; all of them share the time left."""
+    import socket
+
+    addresses = _look_up(name, port)
+    while True:
+        share = 1 / len(addresses)
+        address = addresses.pop(0)
+        try:
+            connected = socket.create_connection(
+                (address, port), share * _left(deadline)
+            )
+        except OSError as error:
+            if not addresses:
+                raise _network_failure(error) from None
+            continue
+        with contextlib.suppress(OSError):  # the server may have closed it already
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+
+
+# Reading an answer, of a server or of a proxy.
+
+
+class _TooLongError(Exception):
+    """An answer goes on beyond its limit."""
+
+
+class _Octets(io.RawIOBase):
+    """What a socket receives until a deadline, up to so many octets.
+
+    It takes the place of the socket in http.client.HTTPResponse, which has no deadline,
+    as a timeout is for each read alone, and no limit: from Python 3.11 on a chunk that
+    is announced with -1 octets is read without end.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._deadline = deadline
+        self._allowed = MAX_HEAD
+        self.has_ended = False  # has the server closed the connection?
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # collections.abc.Buffer, from 3.12 on
+        self._sock.settimeout(_left(self._deadline))
+        count = self._sock.recv_into(buffer)
+        _left(self._deadline)  # raises an error if this took too long
+        self.has_ended = count == 0
+        self._allowed -= count
+        if self._allowed < 0:
+            raise _TooLongError
+        return count
+
+    def allow_body(self, size: int) -> None:
+        self._allowed = size + MAX_HEAD  # for chunk sizes and a trailer
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the stream that HTTPResponse asks a socket for."""
+        return _Lines(self)
+
+
+class _Lines(io.BufferedReader):
+    """A stream that refuses a bare CR, which the parser of headers takes for an end."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(size)
+        if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
+            raise ValueError("a bare CR")
+        return line
+
+
+def _answer_of(octets: _Octets, method: str) -> HTTPResponse:
+    """Return an answer of which nothing is read yet; it is closed by `with`."""
+    import http.client
+
+    return http.client.HTTPResponse(cast("socket.socket", octets), method=method)
+
+
+def _begin(answer: HTTPResponse) -> None:
+    """Read status and headers; skip interim answers (RFC 9110, section 15.2)."""
+    answer.begin()
+    while 102 <= answer.status <= 199:  # http.client skips 100 alone
+        answer.headers = cast("HTTPMessage", None)  # else begin() would do nothing
+        answer.begin()
+
+
+def _read_failure(error: Exception, octets: _Octets) -> _CallError:
+    """Say what is wrong with an answer, by the type of http.client's error."""
+    import http.client
+
+    if isinstance(error, OSError):
+        return _network_failure(error)
+    if isinstance(error, http.client.IncompleteRead) and octets.has_ended:
+        return _network_failure(ConnectionResetError())
+    return _not_http()
+
+
+def _not_http() -> _CallError:
+    return _CallError("its answer is not HTTP", "check host and proxy")
+
+
+def _read_errors() -> tuple[type[Exception], ...]:
+    import http.client
+
+    return (OSError, ValueError, http.client.HTTPException, _TooLongError)
+
+
+# Tunnel: the way through a proxy.
+
+PROXY_SCHEMES: Final = {  # of Proxy-Authenticate, for which a password does not suffice
+    "ntlm": "NTLM",
+    "negotiate": "Negotiate (Kerberos or NTLM)",
+    "kerberos": "Kerberos",
+}
+
+
+def _through_proxy(host: str, proxy: _Proxy, deadline: float) -> socket.socket:
+    """Return a connection to a host that a proxy has made."""
+    try:
+        sock = _connect(proxy.name, proxy.port, deadline)
+        try:
+            answer = _tunnel(sock, host, proxy, deadline)
+        except BaseException:  # Ctrl-C as well
+            sock.close()
+            raise
+    except _CallError as failure:
+        failure.reason = f"the proxy {proxy.name}: {failure.reason}"
+        raise
+    if 200 <= answer.status <= 299:
+        return sock
+    sock.close()
+    raise _proxy_refusal(answer, has_password=bool(proxy.authorization))
+
+
+def _tunnel(
+    sock: socket.socket, host: str, proxy: _Proxy, deadline: float
+) -> HTTPResponse:
+    """Ask a proxy to connect to a host (RFC 9110, section 9.3.6)."""
+    place = host if ":" in host else f"{host}:443"
+    lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    _set_timeout(sock, deadline)
+    _send(sock, "\r\n".join([*lines, "", ""]).encode())
+    octets = _Octets(sock, deadline)
+    with _answer_of(octets, "CONNECT") as answer:
+        try:
+            _begin(answer)
+        except _read_errors() as error:
+            raise _read_failure(error, octets) from None
+    return answer
+
+
+def _proxy_refusal(answer: HTTPResponse, *, has_password: bool) -> _CallError:
+    status = answer.status
+    if status in (502, 503, 504):
+        return _CallError(f"the proxy answered HTTP {status}", TRY_AGAIN)
+    if status != 407:
+        reason = f"the proxy refused to connect (HTTP {status})"
+        return _CallError(reason, "check HTTPS_PROXY and NO_PROXY", is_lasting=True)
+    schemes = _schemes(answer.headers.get_all("Proxy-Authenticate", []))
+    if schemes and "basic" not in schemes:
+        name = PROXY_SCHEMES.get(schemes[0], schemes[0])
+        reason = f"the proxy asks for {_shown(name)}, which is not spoken here"
+        advice = "put a proxy of your own before it that does, such as px or cntlm"
+        return _CallError(reason, advice, is_lasting=True)
+    if has_password:
+        reason = "the proxy refused these credentials"
+        return _CallError(reason, "check those in HTTPS_PROXY", is_lasting=True)
+    reason = "the proxy asks for a password"
+    return _CallError(reason, "put it in HTTPS_PROXY", is_lasting=True)
+
+
+def _schemes(offers: list[str]) -> list[str]:
+    """Return the schemes of Proxy-Authenticate (RFC 9110, section 11.6.1)."""
+    offered = ", ".join(offers)[:MAX_SEARCHED]
+    challenges = re.sub('"[^"]*"', "", offered).split(",")  # realm="..." may say all
+    words = [challenge.split()[0] for challenge in challenges if challenge.strip()]
+    return [word.lower() for word in words if "=" not in word]  # else a parameter
+
+
+# TLS.
+
+UNKNOWN_CA: Final = (2, 18, 19, 20, 21)  # these are OpenSSL's X509_V_ERR_... numbers
+NOT_YET_VALID: Final = 9
+EXPIRED: Final = 10
+OTHER_HOST: Final = (62, 64)
+NOT_STRICT: Final = range(80, 95)  # of RFC 5280; Python 3.13 is the first to be strict
+
+
+def _start_tls(
+    sock: socket.socket, context: ssl.SSLContext, name: str, deadline: float
+) -> ssl.SSLSocket:
+    import ssl
+
+    _set_timeout(sock, deadline)
+    try:
+        return context.wrap_socket(sock, server_hostname=name)
+    except ssl.SSLCertVerificationError as error:
+        raise _certificate_failure(error.verify_code) from None
+    except OSError as error:
+        raise _network_failure(error) from None
+
+
+def _certificate_failure(code: int) -> _CallError:
+    reason = "its certificate was refused"
+    advice = "check host and proxy"
+    if code == EXPIRED:
+        reason = "its certificate has expired"
+        advice = "check the clock"
+    elif code == NOT_YET_VALID:
+        reason = "its certificate is not valid yet"
+        advice = "check the clock"
+    elif code in OTHER_HOST:
+        reason = "its certificate is for another host"
+    elif code in UNKNOWN_CA:
+        reason = "its certificate is of an unknown CA"
+        missing = _missing_authorities()
+        reason += f" ({missing})" if missing else ""
+        advice = "for a private CA set SSL_CERT_FILE or ssl_context"
+    elif code in NOT_STRICT:
+        reason = "its CA breaks RFC 5280: Python >= 3.13 refuses it"
+        advice = "reissue the CA"
+    return _CallError(reason, advice, is_lasting=True)
+
+
+def _missing_authorities() -> str:
+    """Name the variable that says where the CAs are, if nothing is there."""
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        path = os.environ.get(variable)
+        if path is None or os.path.exists(path):
+            continue
+        is_list = variable == "SSL_CERT_DIR"
+        if not is_list or not any(map(os.path.exists, path.split(os.pathsep))):
+            return f"{variable} does not exist: {_shown(path)}"
+    return ""
+
+
+# Send and read.
+
+
+def _request_octets(request: Request) -> bytes:
+    """RFC 9112, section 3. Method, path and host have been checked for line breaks."""
+    lines = [f"{request.get_method()} {request.selector} HTTP/1.1"]
+    lines.append(f"Host: {request.host}")
+    for name, value in request.header_items():  # tools that watch urllib add some
+        lines.append("".join(f"{name}: {value}".splitlines()))
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+    return head + cast("bytes", request.data or b"")
+
+
+SWITCHING_PROTOCOLS: Final = 101  # to one that was not asked for
+
+
+class _Answer(NamedTuple):
+    response: Response
+    is_connection_usable: bool  # for the next request
+
+
+def _receive(
+    octets: _Octets, answer: HTTPResponse, method: str, max_body: int
+) -> _Answer:
+    """Read a whole answer; an error keeps its status, whatever its body is."""
+    try:
+        _begin(answer)
+    except _read_errors() as error:
+        raise _read_failure(error, octets) from None
+    is_error = answer.status >= 300
+    limit = MAX_ERROR_BODY if is_error else max_body
+    response = Response(answer.status, answer.headers, b"", method=method)
+    try:
+        _check_head(answer, octets)
+        body = _body(answer, octets, limit)
+        if len(body) > limit and not is_error:
+            raise _oversized()
+    except _CallError as failure:
+        if not is_error:
+            raise
+        response._unread = failure.reason
+        return _Answer(response, is_connection_usable=False)
+    response.body = body[:limit]
+    is_usable = answer.isclosed() and not answer.will_close
+    return _Answer(response, is_connection_usable=is_usable)
+
+
+def _check_head(answer: HTTPResponse, octets: _Octets) -> None:
+    """Refuse a head that http.client would silently cut short.
+
+    It takes the end of the connection for the end of the headers, and drops all behind
+    a line that is no header (cpython#81274): what is dropped becomes the payload.
+    """
+    if octets.has_ended:  # a complete head is read before the connection ends
+        raise _network_failure(ConnectionResetError())
+    headers = answer.headers
+    lengths = {each.strip() for each in headers.get_all("Content-Length", [])}
+    is_number = all(re.fullmatch("[0-9]{1,18}", each) for each in lengths)
+    codings = {each.lower() for each in headers.get_all("Transfer-Encoding", [])}
+    is_whole = not (headers.defects or headers.get_payload() or headers.get_unixfrom())
+    is_framed = len(lengths) <= 1 and is_number and codings <= {"chunked"}
+    if not is_whole or not is_framed or answer.status == SWITCHING_PROTOCOLS:
+        raise _not_http()
+
+
+def _body(answer: HTTPResponse, octets: _Octets, limit: int) -> bytes:
+    """Read a body, up to one octet more than its limit."""
+    octets.allow_body(limit)
+    body = bytearray()  # in pieces: 3.9 would set aside all that is asked for
+    try:
+        while piece := answer.read(
+            min(65536, limit + 1 - len(body))
+        ):  # or read(0): b""
+            body += piece
+    except _TooLongError:
+        raise _oversized() from None
+    except _read_errors() as error:
+        raise _read_failure(error, octets) from None
+    if len(body) <= limit and answer.length:  # http.client says nothing of a cut body
+        raise _network_failure(ConnectionResetError())
+    codings = answer.headers.get_all("Content-Encoding", [])
+    if body and not {each.strip().lower() for each in codings} <= {"", "identity"}:
+        reason = "its answer is compressed, which was not asked for"
+        raise _CallError(reason, "check host and proxy")
+    return bytes(body)
+
+
+def _oversized() -> _CallError:
+    return _CallError("its answer is over max_body", "raise max_body")
+
+
+class _Idle(NamedTuple):
+    since: float  # epoch seconds; the monotonic clock stands still in suspend
+    sock: ssl.SSLSocket
+
+
+class _Connections:
+    """The connections of a Client, and what passes over them.
+
+    Idle ones are kept by process, as a fork's child must not use its parent's, and by
+    host. Threads share the lists: what one has taken out of a list is its own.
+    """
+
+    def __init__(self, context: ssl.SSLContext, max_body: int) -> None:
+        self._context = context
+        self._max_body = max_body
+        self._idle: dict[tuple[int, str], list[_Idle]] = {}
+
+    def exchange(self, request: Request) -> Response:
+        """Send a request and read the whole answer; urllib's opener calls this."""
+        deadline = time.monotonic() + (request.timeout or 0)
+        host = request.host
+        method = request.get_method()
+        sock = self._take(host) or self._open(host, deadline)
+        was_sent = False
+        answer = None
+        try:
+            _set_timeout(sock, deadline)
+            was_sent = True
+            _send(sock, _request_octets(request))
+            octets = _Octets(sock, deadline)
+            with _answer_of(octets, method) as stream:
+                answer = _receive(octets, stream, method, self._max_body)
+            return answer.response
+        except _CallError as failure:
+            failure.was_sent = was_sent
+            raise
+        except KeyboardInterrupt as interrupt:
+            if was_sent and method not in SAFE_METHODS:
+                interrupt.args = (UNKNOWN_OUTCOME,)
+            raise
+        finally:
+            if answer and answer.is_connection_usable:
+                self._put(host, sock)
+            else:
+                sock.close()
+
+    def _open(self, host: str, deadline: float) -> ssl.SSLSocket:
+        name, _, port = host.partition(":")
+        proxy = _proxy_for(host)
+        if proxy:
+            sock = _through_proxy(host, proxy, deadline)
+        else:
+            sock = _connect(name, int(port or 443), deadline)
+        try:
+            return _start_tls(sock, self._context, name, deadline)
+        except BaseException:  # Ctrl-C as well
+            sock.close()
+            raise
+
+    def _take(self, host: str) -> ssl.SSLSocket | None:
+        """Return the connection used last, if it is open and silent."""
+        import ssl
+
+        self._prune()
+        idle = self._idle.get((os.getpid(), host), [])
+        while last := _pop(idle):
+            try:
+                last.sock.settimeout(0)
+                last.sock.recv(1)  # b"", if the server has closed it
+            except ssl.SSLWantReadError:
+                return last.sock
+            except OSError:
+                pass
+            last.sock.close()
+        return None
+
+    def _put(self, host: str, sock: ssl.SSLSocket) -> None:
+        self._prune()
+        idle = self._idle.setdefault((os.getpid(), host), [])
+        idle.append(_Idle(time.time(), sock))
+
+    def _prune(self) -> None:
+        for (process, _), idle in [*self._idle.items()]:
+            if process == os.getpid():
+                _prune(idle)
+
+    def close(self) -> None:
+        for idle in [*self._idle.values()]:
+            while last := _pop(idle):
+                last.sock.close()
+
+
+def _pop(idle: list[_Idle]) -> _Idle | None:
+    try:
+        return idle.pop()
+    except IndexError:  # there is none, or another thread has just taken the last one
+        return None
+
+
+def _prune(idle: list[_Idle]) -> None:
+    """Close what is too old, and what the server has closed or written to."""
+    now = time.time()
+    found = [*idle]  # what other threads take meanwhile, and put back, is another item
+    ended = _readable(found)
+    for each in found:
+        is_fresh = 0 <= now - each.since < MAX_IDLE  # the clock may have been set back
+        if is_fresh and each.sock not in ended:
+            continue
+        try:
+            idle.remove(each)
+        except ValueError:  # another thread has taken it
+            continue
+        each.sock.close()
+
+
+def _readable(idle: list[_Idle]) -> list[ssl.SSLSocket]:
+    """Return the connections on which the server has sent something, or its end."""
+    import select
+
+    socks = [each.sock for each in idle]
+    if not socks:
+        return []
+    try:
+        return select.select(socks, [], [], 0)[0]
+    except (OSError, ValueError):  # another thread closed one, or its number is high
+        return []
+
+
+def _opener(exchange: Callable[[Request], Response]) -> OpenerDirector:
+    """Return an opener of urllib that follows no redirect, and speaks https: alone.
+
+    What other code installs into urllib cannot change it; tools that watch urllib see
+    its calls.
+    """
+    import urllib.request
+
+    class Handler(urllib.request.BaseHandler):
+        def https_open(self, request: Request) -> Response:
+            return exchange(request)
+
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(Handler())
+    return opener
+
+
+# Arguments -> request.
 
 
 def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
     from urllib.parse import quote, urlencode
 
+    url_or_path = _text(url_or_path, "path")
+    if not params:
+        return url_or_path
+    if not hasattr(params, "items"):
+        found = type(params).__name__
+        raise InvalidRequestError(f"params is {found}; expected a dict")
     pairs: list[tuple[str, str]] = []
     for name, value in params.items():
+        exact_name = _text(name, "name of a parameter")
         is_list = isinstance(value, (list, tuple))
         values = cast("list[object]", value) if is_list else [value]
-        for each in values:
-            if each is not None:
-                text = str(each)
-                pairs.append((name, text.lower() if isinstance(each, bool) else text))
+        pairs += [
+            (exact_name, _value_text(each)) for each in values if each is not None
+        ]
+    if not pairs:
+        return url_or_path
     query = urlencode(pairs, quote_via=quote, errors="surrogatepass")
-    separator = "&" if "?" in str(url_or_path) else "?"
-    return f"{url_or_path}{separator}{query}" if query else url_or_path
+    separator = "&" if "?" in url_or_path else "?"
+    return f"{url_or_path}{separator}{query}"
+
+
+def _value_text(value: object) -> str:
+    """Return the value of a parameter as it stands in a query."""
+    from decimal import Decimal
+
+    text = _exact_text(value)
+    if text is not None:
+        return text
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    with contextlib.suppress(ValueError):  # of a number of too many digits
+        if isinstance(value, int):
+            return int.__repr__(value)
+        if isinstance(value, float) and abs(value) < float("inf"):
+            return float.__repr__(value)
+        if isinstance(value, Decimal) and value.is_finite():
+            return f"{value:f}"
+    found = type(value).__name__
+    raise InvalidRequestError(
+        f"a value in params is {found}; expected text or a number"
+    )
 
 
 def _json_body(value: object, method: str) -> bytes | None:
@@ -1077,14 +2644,213 @@ def _json_body(value: object, method: str) -> bytes | None:
         raise InvalidRequestError(f"{method} takes no body; use params")
     if value is None or isinstance(value, bytes):
         return value
+    if isinstance(value, str):
+        raise InvalidRequestError(
+            "json is text, which would be encoded twice; pass the object, or bytes"
+        )
     try:
         return json.dumps(value, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
-        raise InvalidRequestError("the body holds what JSON has no word for") from None
+        pass  # raised below, where no cause hangs on it
+    try:
+        problem = _not_json(value, "")
+    except RecursionError:
+        problem = "a part that contains itself, or that is nested too deeply"
+    raise InvalidRequestError(f"the body has {problem or 'a number JSON lacks'}")
 
 
-MAX_AHEAD: Final = 7 * 86400  # seconds; no server gets a token for next year
-MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
+def _not_json(value: object, place: str) -> str:
+    """Say which part of a value JSON has nothing for, and where; "" if none."""
+    parts: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        for name, each in cast("dict[object, object]", value).items():
+            shown = _exact_text(name)
+            if shown is None and not isinstance(name, (int, float, type(None))):
+                return f"a name that is {type(name).__name__}{_at(place)}: use str()"
+            parts.append((f"{place}.{shown or name}".lstrip("."), each))
+    elif isinstance(value, (list, tuple)):
+        items = cast("list[object]", value)
+        parts = [(f"{place}[{number}]", each) for number, each in enumerate(items)]
+    elif isinstance(value, float):
+        return "" if abs(value) < float("inf") else f"{float(value)}{_at(place)}"
+    elif value is not None and not isinstance(value, (str, int)):
+        return f"{type(value).__name__}{_at(place)}: use str()"
+    problems = (_not_json(each, inner) for inner, each in parts)
+    return next(filter(None, problems), "")
+
+
+def _at(place: str) -> str:
+    return f" at {_shown(place)}" if place else ""
+
+
+# Answer -> error.
+
+
+class _FailedAttempt(NamedTuple):
+    """What a try that did not succeed is called, and whether another is allowed."""
+
+    error: TransportError | ApiError
+    may_try_again: bool
+    wait: float | None = None  # seconds, if the server tells how long
+
+
+def _unanswered(target: _Target, failure: _CallError) -> _FailedAttempt:
+    is_safe = target.method in SAFE_METHODS
+    is_unknown = failure.was_sent and not is_safe
+    remedies = failure.remedies
+    if is_unknown:  # trying again could place a second order
+        remedies = tuple(each for each in remedies if each != TRY_AGAIN)
+    parts = [f"{target.host}: {failure.reason}", ", or ".join(remedies)]
+    if is_unknown:
+        parts.append(UNKNOWN_OUTCOME)
+    message = "; ".join(filter(None, parts))
+    error = TransportError(message, outcome_unknown=is_unknown)
+    return _FailedAttempt(error, not is_unknown and not failure.is_lasting)
+
+
+def _refused(
+    target: _Target, response: Response, hints: Iterable[str], deadline: float
+) -> _FailedAttempt:
+    """Return what became of a request whose answer has a status outside 200-299."""
+    status = response.status
+    is_safe = target.method in SAFE_METHODS
+    is_unknown = status >= 500 and not is_safe
+    may_try_again = status == 429 or (is_safe and status in (500, 502, 503, 504))
+    wait = _retry_after(response)
+    parts = [f"HTTP {status}: {_server_message(response)}"]
+    if is_unknown:
+        parts.append(UNKNOWN_OUTCOME)
+    if response._unread and status // 100 == 4:
+        parts.append("it was not carried out")
+    if may_try_again and wait and time.monotonic() + wait > deadline:
+        parts.append(f"try again in {wait:.0f} s")
+    error = ApiError(
+        "; ".join(parts),
+        status=status,
+        headers=response.headers,
+        body=response.body,
+        hints=tuple(hints),
+        outcome_unknown=is_unknown,
+    )
+    return _FailedAttempt(error, may_try_again, wait)
+
+
+def _header(response: Response, name: str) -> str:
+    """Return a header's value, cut to what patterns may run over; "" without one."""
+    return str(response.headers.get(name, ""))[:MAX_SEARCHED]
+
+
+def _server_message(response: Response) -> str:
+    """Return what a server says of an error, as it is shown."""
+    if response._unread:
+        return response._unread
+    if response.status // 100 == 3:
+        host = _host_of(_header(response, "Location"))
+        return f"a redirect to {_shown(host) or 'the same host'}, not followed"
+    return _shown(_message_in(response.body).strip()) or "no message"
+
+
+def _host_of(url: str) -> str:
+    """Return the host of a URL; "" for a path, or what is no URL."""
+    from urllib.parse import urlsplit
+
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).netloc.rpartition("@")[2]
+    return ""
+
+
+def _message_in(body: bytes) -> str:
+    """Return the message in an error's JSON, or else the whole body."""
+    text = body.decode("utf-8", "replace")
+    try:
+        fields = _members(json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+    errors = fields.get("errors")
+    first = cast("list[object]", errors)[:1] if isinstance(errors, list) else []
+    for inner in (*first, fields.get("error")):
+        fields = {**_members(inner), **fields}
+    for name in ("message", "error_details", "error", "errorMessage", "id"):
+        if fields.get(name):
+            return str(fields[name])
+    return text
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds of `Retry-After` (RFC 9110, section 10.2.3), if given."""
+    text = _header(response, "Retry-After")
+    if re.fullmatch("[0-9]{1,6}", text):
+        return float(text)
+    date = _http_date(text)
+    return None if date is None else max(0.0, date - time.time())
+
+
+def _seconds_ahead(response: Response, nbf: int | None) -> int | None:
+    """Return how far a server's clock is ahead, if that explains its 401."""
+    server = _http_date(_header(response, "Date"))
+    if response.status != 401 or nbf is None or server is None:
+        return None
+    if nbf <= server < nbf + LIFETIME:
+        return None
+    return int(server - time.time())
+
+
+def _checked_key(key: object) -> ApiKey | None:
+    if key is None or isinstance(key, ApiKey):
+        return key
+    raise InvalidRequestError(
+        f"key is {type(key).__name__}; expected what ApiKey.from_file(path) returns"
+    )
+
+
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    if not isinstance(value, (int, float)) or not least <= value < most:
+        raise InvalidRequestError(
+            f"{name} is not a number from {least:g} to {most:g}; mend or omit it"
+        )
+
+
+def _checked_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
+    """Return a context that verifies the server, by TLS 1.2 at least."""
+    import ssl
+
+    try:
+        context = given or ssl.create_default_context()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__  # PyPy has no text for some
+        raise TransportError(
+            f"TLS cannot be set up: {reason}; check SSLKEYLOGFILE and SSL_CERT_FILE"
+        ) from None
+    if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
+        raise InvalidRequestError("ssl_context does not verify the server; it must")
+    # Python 3.9's default allows less.
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    return context
+
+
+# Pages.
+
+
+def _refuse_cursor(path: str) -> None:
+    from urllib.parse import parse_qsl
+
+    query = parse_qsl(path.partition("?")[2], keep_blank_values=True)
+    if "cursor" in dict(query):
+        raise InvalidRequestError("the path has a cursor; give it in params")
+
+
+def _cursor(page: dict[str, object]) -> str:
+    """Return the cursor of the next page; "" if there is none."""
+    cursor = page.get("cursor")
+    return str(cursor) if cursor and type(cursor) in (str, int) else ""
+
+
+def _path_on_host(next_uri: object) -> str:
+    try:
+        return _checked_path(_text(next_uri, "next_uri"))
+    except InvalidRequestError:
+        pass
+    raise TransportError("next_uri is not a path on the same host")
 
 
 class Client:
@@ -1100,8 +2866,10 @@ class Client:
             sent. (A 401 that the clock explains is signed again once, in any case.)
         max_body: bytes of an answer, at most.
         ssl_context: for a private CA; else the system's CAs, or those of SSL_CERT_FILE.
+            It must verify the server; its minimum is raised to TLS 1.2.
     """
 
+    @_drops_arguments
     def __init__(
         self,
         key: ApiKey | None = None,
@@ -1112,34 +2880,27 @@ class Client:
         max_body: int = 32 * 2**20,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        import ssl
-        import urllib.request
+        from importlib import import_module
 
-        try:
-            context = ssl_context or ssl.create_default_context()
-        except OSError as error:
-            reason = f"{error.strerror}; check SSLKEYLOGFILE and SSL_CERT_FILE"
-            raise TransportError(f"TLS cannot be set up: {reason}") from None
-        if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
-            raise InvalidRequestError("ssl_context does not verify the server; it must")
-        if not 0 < timeout < 1e6 or retries < 0 or max_body < 0:
-            raise InvalidRequestError("timeout, retries or max_body is out of range")
-        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-        self._key, self._host, self._timeout = key, _checked_host(host), timeout
-        self._retries, self._max_body, self._context = retries, max_body, context
+        # All that a call imports: a fork must not find another thread importing it.
+        for name in (
+            "email.utils",
+            "http.client",
+            "logging",
+            "select",
+            "urllib.request",
+        ):
+            import_module(name)
+        self._key = _checked_key(key)
+        self._host = _checked_host(_text(host, "host"))
+        _check_number("timeout", timeout, 0.001, 1e6)
+        _check_number("retries", retries, 0, 1e6)
+        _check_number("max_body", max_body, 0, 2**40)
+        self._timeout = timeout
+        self._retries = retries
         self._clock_offsets: dict[str, int] = {}  # seconds ahead, learned from a 401
-        # By process, as a fork's child must not use its parent's, and by host.
-        self._idle: dict[tuple[int, str], list[tuple[float, HTTPSConnection]]] = {}
-        # By hand: it follows no redirect, speaks https: alone, and is no one else's.
-        self._opener = urllib.request.OpenerDirector()
-        proxies = urllib.request.getproxies()
-        if not re.fullmatch("(?i)http://[^/]*/?|[^/]*", proxies.get("https", "")):
-            # urllib would quote it, with its password; of this it makes an InvalidURL.
-            proxies["https"] = "not http://host:port"
-        self._opener.add_handler(urllib.request.ProxyHandler(proxies))
-        handler = urllib.request.BaseHandler()
-        vars(handler)["https_open"] = self._exchange
-        self._opener.add_handler(handler)
+        self._connections = _Connections(_checked_context(ssl_context), max_body)
+        self._opener = _opener(self._connections.exchange)
 
     def request(
         self,
@@ -1161,196 +2922,181 @@ class Client:
             ApiError: another status. TransportError: no answer, or none of use.
             InvalidRequestError: an argument is wrong; nothing was sent.
         """
-        url_or_path = _with_query(url_or_path, params or {})
-        line = _request_line(method, url_or_path, self._host)
-        return self._deliver(line, _json_body(json, line[0]))
+        target = _target(method, _with_query(url_or_path, params or {}), self._host)
+        body = _json_body(json, target.method)
+        return self._deliver(target, body, time.monotonic() + self._timeout)
 
-    def _deliver(self, line: tuple[str, str, str], body: bytes | None) -> Response:
+    def get(
+        self, url_or_path: str, *, params: Mapping[str, object] | None = None
+    ) -> Response:
+        """GET; arguments and errors as in `request`."""
+        return self.request("GET", url_or_path, params=params)
+
+    def head(
+        self, url_or_path: str, *, params: Mapping[str, object] | None = None
+    ) -> Response:
+        """HEAD; arguments and errors as in `request`."""
+        return self.request("HEAD", url_or_path, params=params)
+
+    def post(
+        self,
+        url_or_path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: object = None,
+    ) -> Response:
+        """POST; arguments and errors as in `request`."""
+        return self.request("POST", url_or_path, params=params, json=json)
+
+    def put(
+        self,
+        url_or_path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: object = None,
+    ) -> Response:
+        """PUT; arguments and errors as in `request`."""
+        return self.request("PUT", url_or_path, params=params, json=json)
+
+    def patch(
+        self,
+        url_or_path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: object = None,
+    ) -> Response:
+        """PATCH; arguments and errors as in `request`."""
+        return self.request("PATCH", url_or_path, params=params, json=json)
+
+    def delete(
+        self,
+        url_or_path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: object = None,
+    ) -> Response:
+        """DELETE; arguments and errors as in `request`."""
+        return self.request("DELETE", url_or_path, params=params, json=json)
+
+    def _get_before(self, deadline: float, url_or_path: str) -> Response:
+        """GET within the time that an earlier call has left, by the monotonic clock."""
+        return self._deliver(_target("GET", url_or_path, self._host), None, deadline)
+
+    def _deliver(
+        self, target: _Target, body: bytes | None, deadline: float
+    ) -> Response:
         """Try until there is an answer, or no use in trying again."""
-        safe, deadline = line[0] in SAFE_METHODS, time.monotonic() + self._timeout
-        tries, clock_was_learned = 0, False
+        tries = 0
+        was_signed_again = False
         while True:
-            wait = 0.25 * 2**tries  # seconds
             try:
-                response, clock_differs = self._send(line, body, deadline)
-            except TransportError as error:
-                failure: TransportError | ApiError = error
-                again = (safe or error.unsent) and not error.lasting
-                unknown = not error.unsent
+                response, nbf = self._send(target, body, deadline)
+            except _CallError as failure:
+                failed = _unanswered(target, failure)
             else:
                 if response.status < 300:
                     return response
-                if clock_differs and not clock_was_learned:
-                    clock_was_learned = True
+                ahead = _seconds_ahead(response, nbf)
+                if ahead is not None and ahead < MAX_AHEAD and not was_signed_again:
+                    self._adopt_clock(target.host, ahead)
+                    was_signed_again = True
                     continue
-                hints = _hints(response, line, self._key, clock_differs)
-                failure, wait = _api_error(response, hints), _wait(response, wait)
-                status = response.status
-                again = status == 429 or (safe and status in (500, 502, 503, 504))
-                unknown = status >= 500
-            if unknown and not safe:
-                what = str(failure).partition("; try again")[0]
-                failure.args = (f"{what}{UNKNOWN_OUTCOME}",)
-            too_late = time.monotonic() + wait > deadline
-            if not again or tries == self._retries or too_late:
-                raise failure.with_traceback(None)  # the token is in those frames
+                is_late = ahead is not None
+                hints = _hints(target, self._key, response, is_late=is_late)
+                failed = _refused(target, response, hints, deadline)
+            wait = 0.25 * 2 ** min(tries, 8) if failed.wait is None else failed.wait
+            is_too_late = time.monotonic() + wait > deadline
+            if not failed.may_try_again or tries >= self._retries or is_too_late:
+                try:
+                    raise failed.error
+                finally:
+                    del failed  # else error and frame would keep each other, and self
             tries += 1
-            _tell("note", f"{failure}; trying again in {wait:g} s")
+            _logger().debug("%s; trying again in %g s", failed.error, wait)
             time.sleep(wait)
 
-    get, post = partialmethod(request, "GET"), partialmethod(request, "POST")
-    put, delete = partialmethod(request, "PUT"), partialmethod(request, "DELETE")
-
     def _send(
-        self, line: tuple[str, str, str], body: bytes | None, deadline: float
-    ) -> tuple[Response, bool]:
-        """Try once; return the answer, and whether it shows that the clocks differ."""
+        self, target: _Target, body: bytes | None, deadline: float
+    ) -> tuple[Response, int | None]:
+        """Send a request once; return the answer, and the nbf of its token."""
         import urllib.request
 
-        method, host, path = line
-        url, token, signed = f"https://{host}{path}", "", "no token"
-        headers = {"Accept": "application/json", "User-Agent": f"cdp_jwt/{__version__}"}
+        method, host, path = target
+        url = f"https://{host}{path}"
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"cdp_jwt/{__version__}",
+        }
+        if method not in SAFE_METHODS:
+            headers["Content-Length"] = str(len(body or b""))
         if body is not None:
             headers["Content-Type"] = "application/json"
+        nbf = None
+        signed = "no token"
         if self._key:
-            offset = self._clock_offsets.get(host, 0)
-            token = self._key._issue(_uri_claim(method, path, host), None, offset)
+            nbf = int(time.time()) + self._clock_offsets.get(host, 0) - BACKDATE
+            token = self._key._issue(_uri_claim(method, path, host), nbf)
             headers["Authorization"] = f"Bearer {token}"
             signed = "Authorization: Bearer ..."
-        _tell("note", f"{method} {url} with {signed}, {len(body or b'')} bytes")
-        # urllib chooses the proxy, and calls `_exchange`.
+        size = len(body or b"")
+        _logger().debug("%s %s with %s, %d bytes", method, url, signed, size)
         request = urllib.request.Request(url, body, headers, method=method)
         timeout = deadline - time.monotonic()
         response: Response = self._opener.open(request, timeout=timeout)
-        _tell("note", f"HTTP {response.status}, {len(response.body)} bytes")
-        return response, self._learn_clock(host, response, token)
+        size = len(response.body)
+        _logger().debug("HTTP %d, %d bytes", response.status, size)
+        return response, nbf
 
-    def _exchange(self, request: Request) -> Response:
-        """Send a request over a connection, and read the whole answer."""
-        import http.client
-
-        deadline = time.monotonic() + (request.timeout or 0)
-        headers = dict(request.header_items())
-        password = headers.pop("Proxy-authorization", "")  # for the proxy alone
-        host = getattr(request, "_tunnel_host", None) or request.host
-        unsent, connection, ends = True, None, list[bool]()
-        try:
-            connection = self._connection(host, request.host)
-            vars(connection).update(
-                _create_connection=partial(_connect, deadline),
-                response_class=partial(_answer, deadline, ends),
-            )
-            if not connection.sock:
-                if host != request.host:
-                    options = {"Proxy-Authorization": password} if password else {}
-                    connection.set_tunnel(host, headers=options)
-                connection.connect()
-            connection.sock.settimeout(_left(deadline))
-            unsent = False
-            method, path = request.get_method(), request.selector
-            connection.request(method, path, request.data, headers)
-            with connection.getresponse() as answer:
-                if ends:  # http.client takes half of the headers for all of them
-                    raise ConnectionResetError
-                response = self._read(answer)
-            if not answer.will_close:
-                idle = self._idle.setdefault((os.getpid(), host), [])
-                idle.append((time.monotonic(), connection))
-            return response
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            failure = _transport_error(error, host)
-            failure.unsent = unsent
-        if connection:
-            connection.close()
-        raise failure
-
-    def _connection(self, host: str, address: str) -> HTTPSConnection:
-        """Return the connection used last, if it is fresh and silent, or a new one."""
-        import http.client
-        import ssl
-
-        with contextlib.suppress(KeyError, IndexError):
-            since, connection = self._idle[os.getpid(), host].pop()
-            try:
-                connection.sock.settimeout(0)
-                connection.sock.recv(1)  # b"", if the server has left
-            except ssl.SSLWantReadError:
-                if time.monotonic() - since < MAX_IDLE:
-                    return connection
-            except OSError:
-                pass
-            connection.close()
-        connection = http.client.HTTPSConnection(address, context=self._context)
-        connection.set_debuglevel(0)  # other code may have set it, to print all
-        return connection
-
-    def _read(self, answer: HTTPResponse) -> Response:
-        if answer.status < 200:
-            raise ValueError("an interim answer")
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ValueError("Compressed")
-        body = bytearray()  # in pieces: 3.9 would set aside all that is asked for
-        while piece := answer.read(min(65536, self._max_body + 1 - len(body))):
-            body += piece
-        if len(body) > self._max_body:
-            raise ValueError("Oversized")
-        if answer.length:  # http.client is silent about a body that ends early
-            raise ConnectionError
-        return Response(answer.status, answer.headers, bytes(body))
-
-    def _learn_clock(self, host: str, response: Response, token: str) -> bool:
-        """After a 401: was the token not valid by the host's time? If so, adopt it."""
-        if response.status != 401 or not token:
-            return False
-        server = _epoch(response.headers.get("Date"))
-        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        if server is None or claims["nbf"] <= server < claims["exp"]:
-            return False
-        ahead = int(server - time.time())
-        if ahead < MAX_AHEAD:
-            self._clock_offsets[host] = ahead
-            difference = f"{-ahead:+d} s from the server's"
-            _tell("warning", f"this clock is {difference}; the server's is used")
-        return True
+    def _adopt_clock(self, host: str, ahead: int) -> None:
+        """Date the tokens for a host by its clock from now on."""
+        self._clock_offsets[host] = ahead
+        difference = f"{-ahead:+d} s from the server's"
+        _logger().warning("%s", f"this clock is {difference}; the server's is used")
 
     def pages(
         self, path: str, params: Mapping[str, object] | None = None
     ) -> Iterator[Response]:
         """Yield the pages of a list, by `cursor` or `next_uri`, one at a time.
 
-        The message of an error in between says where to go on.
+        The message of an error in between says where to go on: a cursor is one of the
+        `params`, and refused in the path.
         """
-        host = _request_line("GET", path, self._host)[1]
-        query, seen, place = dict(params or {}), {""}, ""
+        target = _target("GET", path, self._host)
+        _refuse_cursor(target.path)
+        query = dict(params or {})
+        place = ""  # of the page, if it is not the first
+        seen: set[int] = set()  # hashes, as a cursor may be long
         while True:
             try:
                 response = self.get(path, params=query)
                 page = _members(response.json())
             except CdpError as error:
-                error.args = (f"{error}; to go on: {place}" if place else str(error),)
+                if place:
+                    error.args = (f"{error}; to go on: {_shown(place)}",)
                 raise
             yield response
-            linked = _members(page.get("pagination")).get("next_uri")
-            cursor = None if page.get("has_next") is False else page.get("cursor")
-            if linked:
-                if not PATH.fullmatch(str(linked)):
-                    raise TransportError("next_uri is not a path on the same host")
-                place, path, query = str(linked), f"https://{host}{linked}", {}
+            next_uri = _members(page.get("pagination")).get("next_uri")
+            cursor = "" if page.get("has_next") is False else _cursor(page)
+            if next_uri:
+                place = _path_on_host(next_uri)
+                path = f"https://{target.host}{place}"
+                query = {}
+            elif cursor:
+                place = f"cursor={cursor}"
+                query["cursor"] = cursor
             else:
-                place, query["cursor"] = f"cursor={cursor}" if cursor else "", cursor
-                # A list that goes on from a cursor in its path would have two.
-                path = re.sub(r"[?&]cursor=[^&]*$|(?<=[?&])cursor=[^&]*&", "", path)
-            if place in seen:
+                place = ""
+            if not place or hash(place) in seen:
                 break
-            seen.add(place)
+            seen.add(hash(place))
         if place or page.get("has_next") is True:
-            _tell("warning", "the list has no new cursor, and may be incomplete")
+            warning = "the list has no new cursor, and may be incomplete"
+            _logger().warning("%s", warning)
 
     def close(self) -> None:
         """Close the connections that are not in use; the next call opens new ones."""
-        for place in [*self._idle]:
-            for _, connection in self._idle.pop(place, []):
-                connection.close()
+        self._connections.close()
 
     def __enter__(self) -> Client:
         return self
@@ -1358,440 +3104,928 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_connections"):  # __init__ may have refused an argument
+            self.close()
+
 
 # ---------------------------------------------------------- 8. command line
 #
-# Standard output carries data alone; what is for a person goes to standard error. It
-# repeats no unknown word of the command line, which may be a secret gone astray.
+# Standard output carries data alone; what is for a person goes to standard error. A
+# word of the command line may be a secret in the wrong place: it is shown again only if
+# it looks like an option, a method or a command.
+
+
+# Where data and messages go.
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    if stream is None or stream.closed or not stream.isatty():
+        return False
+    if sys.platform == "win32":  # where NUL says that it is one, but has no size
+        try:
+            os.get_terminal_size(stream.fileno())
+        except (OSError, ValueError):
+            return False
+    return True
+
+
+def _is_file(stream: TextIO) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # it may be of no descriptor
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    return False
+
+
+def _is_one_place(first: TextIO, second: TextIO | None) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        if second is not None:
+            return os.path.sameopenfile(first.fileno(), second.fileno())
+    return False
+
+
+def _encoding(stream: TextIO | None) -> str:
+    return getattr(stream, "encoding", None) or "ascii"
+
+
+def _printable(text: str, stream: TextIO | None) -> str:
+    """Return text as one line that a stream can encode and a terminal only shows."""
+    encoding = _encoding(stream)
+    return _escaped(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+class _Console:
+    """The two streams: data on standard output, what a person is told on the other."""
+
+    def __init__(self, program: str, is_verbose: bool) -> None:
+        self._program = program
+        self._is_verbose = is_verbose
+        self._counter = ""  # what stands in the last line of the terminal
+        self._is_line_open = False  # did the data end without a line break?
+        self.consequence = ""  # what has been done, if the output is lost on the way
+
+    def write(self, octets: bytes) -> None:
+        """Write data, to the octet; to a terminal, only what does not move it."""
+        if _is_terminal(sys.stdout):
+            text = octets.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+            for line in text.removesuffix("\n").split("\n") if text else ():
+                cells = [_printable(cell, sys.stdout) for cell in line.split("\t")]
+                print("\t".join(cells))
+            sys.stdout.flush()
+        else:
+            self._write_octets(octets)
+
+    def write_line(self, text: str) -> None:
+        r"""Write a line; it ends in \n on Windows, too, as a shell keeps the \r."""
+        line = _printable(text, sys.stdout)
+        if _is_terminal(sys.stdout):
+            print(line, flush=True)
+        else:
+            self._write_octets(f"{line}\n".encode(_encoding(sys.stdout)))
+
+    def _write_octets(self, octets: bytes) -> None:
+        sys.stdout.flush()
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None:  # a program has put a stream of text in its place
+            print(octets.decode("utf-8", "backslashreplace"), end="")
+        else:
+            buffer.write(octets)
+            buffer.flush()
+        self._is_line_open = octets != b"" and not octets.endswith(b"\n")
+
+    def read(self, path: str, what: str, limit: int = -1) -> bytes:
+        """Return up to `limit` octets of a file, or of standard input (-)."""
+        if path == "-":
+            self.tell_wait(what)
+        return _read(path, limit)
+
+    def tell_wait(self, what: str) -> None:
+        """Say what standard input is waited for, if a person has to type it."""
+        if _is_terminal(sys.stdin):
+            end = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
+            self.tell("hint", f"type or paste {what}, then {end} on a line of its own")
+
+    def tell(self, kind: str, message: str) -> None:
+        """Tell the user something: an error, a warning, a hint, or a note."""
+        if kind != "note" or self._is_verbose:
+            self.tell_line(f"{self._program}: {kind}: {message}")
+
+    def tell_line(self, line: str) -> None:
+        self.erase_count()
+        # What a pipe leads to may show its data on the same terminal.
+        if self._is_line_open and (
+            _is_terminal(sys.stderr) or _is_one_place(sys.stdout, sys.stderr)
+        ):
+            self._write_error("\n")
+        self._is_line_open = False
+        self._write_error(f"{_printable(line, sys.stderr)}\n")
+
+    def count(self, pages: int) -> None:
+        """Show a number of pages, where it cannot stand among the data.
+
+        Through a pipe, these may reach the same terminal: then nothing is shown.
+        """
+        if _is_terminal(sys.stderr) and _is_file(sys.stdout):
+            self.erase_count()
+            self._counter = "1 page" if pages == 1 else f"{pages} pages"
+            self._write_error(self._counter)
+
+    def erase_count(self) -> None:
+        if self._counter:
+            blank = " " * (len(self._counter) + 2)  # and of the ^C that a terminal adds
+            self._write_error(f"\r{blank}\r")
+            self._counter = ""
+
+    @staticmethod
+    def _write_error(text: str) -> None:
+        # A closed standard error, or a full disk, must not stop a call half-way.
+        if sys.stderr is not None:  # print would take standard output instead
+            with contextlib.suppress(OSError, ValueError):
+                print(text, end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _listening(
+    tell: Callable[[str, str], None], is_verbose: bool
+) -> Generator[None, None, None]:
+    """Pass on what calls of this thread log; what others log is not the command's."""
+    import logging
+    import threading
+
+    this_thread = threading.get_ident()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == this_thread:
+                is_warning = record.levelno >= logging.WARNING
+                tell("warning" if is_warning else "note", record.getMessage())
+            elif is_alone and logging.lastResort:  # which this handler would silence
+                logging.lastResort.handle(record)
+
+    logger = _logger()
+    listener = Listener()
+    level = logger.level
+    is_alone = not logger.hasHandlers()
+    if is_verbose:
+        logger.setLevel(logging.DEBUG)
+    logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+
+
+# How it is called.
+
+# The commands, as messages call them. METHOD PATH with and without --call, and ws with
+# and without a CHANNEL, differ in the options that they take.
+PRINT: Final = "METHOD PATH"
+CALL: Final = "--call"
+WS: Final = "ws"
+MESSAGE: Final = "ws CHANNEL"
+DECODE: Final = "decode"
+CHECK: Final = "check"
+EVERY: Final = (PRINT, CALL, WS, MESSAGE, DECODE, CHECK)
 
 SYNOPSIS: Final = """\
 usage: {0} METHOD PATH [--export | --header | --call]
        {0} ws [CHANNEL [PRODUCT ...]] | decode [TOKEN] | check
 Print a token for one Coinbase request, or send it; --help says more.
 """
-HELP: Final = """
-PATH may be a whole https URL. `decode` says what is in a token and wrong with
-it, `check [--offline]` whether key, clock, network and permissions are right.
-  --export, --header  print: export JWT='...', or for curl -H @- a whole header
-  --call              send the request and print the answer's body; with it:
-    --data JSON         the body; @FILE and - (standard input) read it
-    --param NAME=VALUE  a parameter for the query; may be repeated
-    --paginate          follow the list to its end, one page of JSON a line
-    --include           print status and headers, too
-    --timeout SECONDS   for the whole call (10)
-    --no-auth           send no token, for public endpoints
-  --key-file FILE     the portal's, or PEM with --key-name; - is standard input
-  --key-name NAME     the key's name, where the file holds the secret alone
-  --host HOST         name or name:port instead of api.coinbase.com
-  --not-before TIME   when its validity begins: +SECONDS, 2026-11-22T15:00:00Z
-  --verbose, --version, --help
+KEY_SOURCES: Final = """\
 Without --key-file the key comes from CDP_KEY_FILE, COINBASE_API_KEY and
-COINBASE_API_SECRET, or CDP_API_KEY_ID and CDP_API_KEY_SECRET.
+COINBASE_API_SECRET, or CDP_API_KEY_ID (or _NAME) and CDP_API_KEY_SECRET.
+"""
+SESSION: Final = """\
   $ export CDP_KEY_FILE=cdp_api_key.json
   $ {0} GET /api/v3/brokerage/accounts --call --paginate
 """
-FITTING: Final = {  # the options of each kind of command; those with = have a value
-    "every command": "key-file= key-name= verbose version help",
-    "METHOD PATH without --call": "export header not-before= host=",
-    "--call": "call data= param= include paginate timeout= no-auth host=",
-    "ws": "export header not-before=",
-    "ws CHANNEL": "",
-    "decode": "",
-    "check": "offline host= timeout=",
+USAGES: Final = {  # of each command
+    PRINT: """\
+usage: {0} METHOD PATH [OPTION ...]
+Print a token for one request. METHOD is GET, POST, PUT, PATCH, DELETE or HEAD;
+PATH may be a whole https URL.
+""",
+    CALL: """\
+usage: {0} METHOD PATH --call [OPTION ...]
+Send the request and print the answer's body. PATH may be a whole https URL.
+""",
+    WS: """\
+usage: {0} ws [OPTION ...]
+       {0} ws CHANNEL [PRODUCT ...] [OPTION ...]
+Print a token for one WebSocket message or, with a CHANNEL, a whole subscribe
+message with one; `ws CHANNEL --help` has its options.
+""",
+    MESSAGE: """\
+usage: {0} ws CHANNEL [PRODUCT ...] [OPTION ...]
+Print a subscribe message with a token of its own; PRODUCT is one such as
+BTC-USD, CHANNEL one of candles, futures_balance_summary, heartbeats, level2,
+market_trades, status, ticker, ticker_batch and user.
+""",
+    DECODE: """\
+usage: {0} decode [TOKEN | -] [OPTION ...]
+Say what is in a JWT, of any program, and what is wrong with it. TOKEN may stand
+in a header, a curl command or a message; - and nothing read standard input.
+""",
+    CHECK: """\
+usage: {0} check [OPTION ...]
+Say whether key, clock, network and permissions are right; change nothing.
+""",
 }
+
+
+class _Option(NamedTuple):
+    name: str
+    value: str  # what follows it; "" if nothing does
+    commands: tuple[str, ...]  # that it goes with
+    help: str  # "" if that of another option names it
+
+
+OPTIONS: Final = (
+    _Option("--export", "", (PRINT, WS), "print export JWT='...', for a shell"),
+    _Option("--header", "", (PRINT, WS), "print a whole header, for curl -H @-"),
+    _Option(
+        "--not-before", "TIME", (PRINT, WS),
+        "when it begins: +SECONDS or 2026-11-22T15:00:00Z",
+    ),
+    _Option("--call", "", (PRINT, CALL), "send the request, print the answer's body"),
+    _Option("--data", "JSON", (CALL,), "the body; @FILE and - (stdin) read it"),
+    _Option("--param", "NAME=VALUE", (CALL,), "for the query; may be repeated"),
+    _Option("--paginate", "", (CALL,), "follow a list to its end, one page a line"),
+    _Option("--include", "", (CALL,), "print status and headers, too"),
+    _Option("--no-auth", "", (CALL,), "send no token, for public endpoints"),
+    _Option("--timeout", "SECONDS", (CALL, CHECK), "for each call as a whole (10)"),
+    _Option(
+        "--host", "HOST", (PRINT, CALL, CHECK),
+        "name or name:port instead of api.coinbase.com",
+    ),
+    _Option("--offline", "", (CHECK,), "check without the network"),
+    _Option(
+        "--key-file", "FILE", EVERY,
+        "the portal's, or PEM with --key-name; - is stdin",
+    ),
+    _Option(
+        "--key-name", "NAME", EVERY,
+        "the key's name, where the file holds the secret alone",
+    ),
+    _Option("--verbose", "", EVERY, "say what is sent and why it waits, but no token"),
+    _Option("--help", "", EVERY, "of a command: ws --help, GET --help; --version"),
+    _Option("--version", "", EVERY, ""),
+)  # fmt: skip
+NAMED: Final = {option.name: option for option in OPTIONS}
 
 
 class _UsageError(CdpError):
     """The command line cannot be understood."""
 
 
-def _parse_arguments(
-    arguments: Sequence[str],
-) -> tuple[list[str], dict[str, str], list[str]]:
-    """Return words, options (a flag's value is "") and the parameters of --param."""
-    import getopt
+# What the command line asks for.
 
-    forms = {*" ".join(FITTING.values()).split()}
+
+class _CommandLine(NamedTuple):
+    words: list[str]  # what is no option
+    options: dict[str, str]  # by name; "" for one that takes no value
+    params: list[str]  # the values of --param
+
+    @property
+    def command(self) -> str:
+        """The command that is called, one of EVERY; "" if there is none such."""
+        first = self.words[0] if self.words else ""
+        if first == WS:
+            return MESSAGE if len(self.words) > 1 else WS
+        if first in (DECODE, CHECK):
+            return first
+        if first.upper() in METHODS:
+            return CALL if "--call" in self.options else PRINT
+        return ""
+
+
+def _parse_arguments(arguments: Sequence[str]) -> _CommandLine:
+    line = _CommandLine([], {}, [])
+    rest = [*arguments]
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":  # all that follows are words
+            line.words.extend(rest)
+            break
+        if argument.startswith(("–", "—")):
+            raise _UsageError("an option begins with two plain dashes: --")
+        if argument == "-" or not argument.startswith("-"):
+            line.words.append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        option = NAMED.get("--help" if name == "-h" else name)
+        if option is None:
+            raise _UsageError(_unknown_option(name))
+        if equals and not option.value:
+            raise _UsageError(f"{name} takes no value")
+        if option.value and not equals:
+            if not rest or rest[0] in NAMED:
+                raise _UsageError(f"{name} needs {option.value}")
+            value = rest.pop(0)
+        line.options[option.name] = value
+        if option.name == "--param":
+            line.params.append(value)
+    return line
+
+
+def _unknown_option(name: str) -> str:
+    """Say which option was perhaps meant; show `name` only if it is a word."""
+    from difflib import get_close_matches
+
+    word = name.replace("_", "-")
+    if not re.fullmatch("--?[a-z-]{1,20}", word, re.IGNORECASE):
+        return "unknown option"  # perhaps a secret
+    start = f"--{word.strip('-').lower()}"
+    longer = [each for each in NAMED if each.startswith(start)]
+    meant = longer or get_close_matches(start, NAMED, 1, 0.75)
+    if meant:
+        return f"unknown option {name}; did you mean {meant[0]}?"
+    # Without a digit, and in lower case, it is no secret.
+    return f"unknown option {name}" if name.islower() else "unknown option"
+
+
+def _unknown_command(word: str) -> str:
+    from difflib import get_close_matches
+
+    if word.startswith("/") or URL.match(word):
+        return "a METHOD is missing before PATH, such as GET"
+    if JWT_IN_TEXT.fullmatch(word):
+        return "a command is missing; `decode TOKEN` says what is in a token"
+    known = (WS, DECODE, CHECK, "--help", "--version")
+    meant = get_close_matches(word.lower(), known, 1)
+    if meant:  # so that it is no secret, if it is short
+        shown = f" {word}" if len(word) < 10 and word.isalpha() else ""
+        return f"unknown command{shown}; did you mean {meant[0]}?"
     try:
-        found, words = getopt.gnu_getopt([*arguments], "h", forms)
-    except getopt.GetoptError as error:
-        is_known = {error.opt, f"{error.opt}="} & forms
-        raise _UsageError(error.msg if is_known else "unknown option") from None
-    whole = {argument.partition("=")[0] for argument in arguments}
-    if not whole.issuperset(option for option, _ in found):
-        raise _UsageError("unknown option")  # getopt would complete --cal
-    params = [text for option, text in found if option == "--param"]
-    return words, dict(found), params
+        return _checked_method(word)
+    except InvalidRequestError as error:
+        return str(error)
 
 
-def _check_usage(words: list[str], options: Mapping[str, str]) -> None:
+def _decode_text(words: list[str]) -> str:
+    """Return what decode is given; without any, it is standard input."""
+    return " ".join(words[1:]) or "-"
+
+
+def _check_decode_text(text: str) -> None:
+    """Let pass a header or a curl command without the quotes around it."""
+    if not JWT_IN_TEXT.search(text):
+        raise _UsageError("decode takes one TOKEN")
+
+
+def _check_usage(line: _CommandLine) -> None:
     """Refuse what is no command, and options that would have no effect."""
-    command, *rest = words or [""]
-    if command.upper() in METHODS and len(rest) == 1:
-        kind = "--call" if "--call" in options else "METHOD PATH without --call"
-    elif command == "ws" and rest:
-        kind = "ws CHANNEL"
-    elif len(rest) <= {"ws": 0, "decode": 1, "check": 0}.get(command, -1):
-        kind = command
-    elif command.upper() in METHODS or command in FITTING:
-        raise _UsageError("METHOD takes one PATH, decode one TOKEN, check no word")
-    else:
-        raise _UsageError("unknown command or method")
-    fitting = f"{FITTING['every command']} {FITTING[kind]}".replace("=", "").split()
-    for option in options:
-        if option[2:] not in fitting:
-            raise _UsageError(f"{option} does not go with {kind}")
+    command = line.command
+    if not line.words:
+        raise _UsageError("a command is missing")
+    if not command:
+        raise _UsageError(_unknown_command(line.words[0]))
+    if command in (PRINT, CALL) and len(line.words) != 2:
+        needs = "needs a" if len(line.words) < 2 else "takes one"
+        raise _UsageError(f"{line.words[0].upper()} {needs} PATH")
+    if command == CHECK and len(line.words) > 1:
+        raise _UsageError("check takes no word")
+    if command == DECODE and len(line.words) > 2:
+        _check_decode_text(_decode_text(line.words))
+    for name in line.options:
+        if command not in NAMED[name].commands:
+            needs_call = command == PRINT and CALL in NAMED[name].commands
+            fault = "needs --call" if needs_call else f"does not go with {command}"
+            raise _UsageError(f"{name} {fault}")
+    _check_combinations(line)
+
+
+def _check_combinations(line: _CommandLine) -> None:
+    options, method = line.options, line.words[0].upper()
     if "--export" in options and "--header" in options:
         raise _UsageError("--export and --header exclude each other")
-    inputs = [_key_path(options), options.get("--data", "").replace("@-", "-")]
-    if kind == "decode":
-        inputs += rest or ["-"]
+    if "--paginate" in options and (method != "GET" or "--data" in options):
+        raise _UsageError("--paginate goes with GET, and without --data")
+    if "--data" in options and method in SAFE_METHODS:
+        raise _UsageError(f"--param, not --data, for {method}")
+    if "--key-name" in options and not _key_path(options):
+        raise _UsageError("--key-name goes with --key-file or CDP_KEY_FILE")
+    inputs = [_key_path(options), options.get("--data", "").removeprefix("@")]
+    if line.command == DECODE:
+        inputs.append(_decode_text(line.words))
     if inputs.count("-") > 1:
         raise _UsageError("standard input is one thing: a key file, data or a token")
 
 
+def _help(command: str) -> str:
+    """Return the help of one command, or of all if it is ""."""
+    lines: list[str] = []
+    for option in OPTIONS:
+        is_below_call = not command and option.commands == (CALL,)
+        usage = f"  {option.name} {option.value}"
+        usage = f"  {usage}" if is_below_call else usage
+        if option.help and (not command or command in option.commands):
+            lines.append(f"{usage:24}{option.help}\n")
+    if command:
+        return "".join((USAGES[command], *lines))
+    return "".join((SYNOPSIS, *lines, KEY_SOURCES, SESSION))
+
+
+# The values of options. What is wrong with them is found before anything is done.
+
+
 def _key_path(options: Mapping[str, str]) -> str | None:
-    return options.get("--key-file", os.environ.get("CDP_KEY_FILE") or None)
+    """Return the path of the key file, if the key is to come from one."""
+    return options.get("--key-file", _key_file_variable(os.environ) or None)
 
 
-def _option_key(options: Mapping[str, str]) -> ApiKey:
-    path = _key_path(options)
-    if path is not None:
-        return ApiKey.from_file(path, options.get("--key-name"))
-    if "--key-name" in options:
-        raise _UsageError("--key-name goes with --key-file or CDP_KEY_FILE")
-    return ApiKey.from_env()
+def _option_key_text(options: Mapping[str, str], console: _Console) -> _KeyText:
+    if _key_path(options) == "-":
+        console.tell_wait("a key file")
+    if "--key-file" in options or "--key-name" in options:
+        return _read_key_file(_key_path(options), options.get("--key-name"))
+    return _read_environment(os.environ)
 
 
-def _option_client(options: Mapping[str, str], key: ApiKey | None) -> Client:
+def _option_key(options: Mapping[str, str], console: _Console) -> ApiKey:
+    key_text = _option_key_text(options, console)
+    for warning in key_text.warnings:
+        console.tell("warning", warning)
+    return _made(ApiKey, key_text)
+
+
+def _option_timeout(options: Mapping[str, str]) -> float:
     try:
-        timeout = float(options.get("--timeout", 10))
+        seconds = float(options.get("--timeout", "10"))
     except ValueError:
-        raise _UsageError("--timeout takes a number of seconds") from None
-    return Client(key, host=options.get("--host", DEFAULT_HOST), timeout=timeout)
+        seconds = 0.0
+    if not seconds > 0:  # which NaN is not
+        raise _UsageError("--timeout takes seconds above 0")
+    if seconds >= 1e6:
+        raise _UsageError("--timeout takes seconds below 1000000")
+    return seconds
 
 
 def _option_time(text: str) -> int | datetime:
     from datetime import datetime
 
-    moment = None
-    with contextlib.suppress(ValueError):
+    try:
         if text.startswith("+"):
             return int(time.time()) + int(text)
         moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-    if moment is None or moment.utcoffset() is None:
-        raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
-    return moment
+        if moment.utcoffset() is not None:
+            return moment
+    except ValueError:
+        pass
+    raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
 
 
-def _option_data(text: str) -> bytes:
-    """Return the body as it was given, to the byte, if it is JSON."""
+def _option_data(text: str, console: _Console) -> bytes:
+    """Return --data as UTF-8, if it is JSON; it is not rewritten."""
     is_file = text == "-" or text.startswith("@")
+    problem = "is not JSON"
     try:
-        body = _read(text.removeprefix("@")) if is_file else text.encode()
-        json.loads(body.decode(), parse_constant=int)  # UTF-8, and int takes no NaN
-        return body
+        octets = (
+            console.read(text.removeprefix("@"), "JSON") if is_file else text.encode()
+        )
+        body = _decoded(octets)
+        json.loads(body, parse_constant=_refuse_constant)
+        return body.encode()
     except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
+        raise CdpError(f"--data cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        problem = "is not JSON; nothing was sent"
-    raise InvalidRequestError(f"--data {problem}")
+        if os.path.isfile(text):
+            problem = "is a file's name; put @ before it"
+    raise InvalidRequestError(f"--data {problem}; nothing was sent")
 
 
-def _print_token(words: list[str], options: Mapping[str, str]) -> None:
-    command, *rest = words
-    key, not_before = _option_key(options), None
+def _option_query(params: list[str]) -> dict[str, list[str]]:
+    query: dict[str, list[str]] = {}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not equals:
+            raise _UsageError("--param takes NAME=VALUE")
+        query.setdefault(name, []).append(value)
+    return query
+
+
+# The commands.
+
+
+def _print_token(line: _CommandLine, console: _Console) -> None:
+    options, words = line.options, line.words
+    host = options.get("--host", DEFAULT_HOST)
+    not_before = None
     if "--not-before" in options:
         not_before = _option_time(options["--not-before"])
-    if command != "ws":
-        host = options.get("--host", DEFAULT_HOST)
-        text = key.rest_jwt(command, rest[0], host=host, not_before=not_before)
-    elif rest:
-        text = ws_message(rest[0], rest[1:], key=key)
+    # What is wrong with the request is said before a key is asked for.
+    if line.command == PRINT:
+        _target(words[0], words[1], host)
+    if line.command == MESSAGE:
+        _checked_channel(words[1])
+    key = _option_key(options, console)
+    if line.command == PRINT:
+        text = key.rest_jwt(words[0], words[1], host=host, not_before=not_before)
+    elif line.command == MESSAGE:
+        text = ws_message(words[1], words[2:], key=key)
     else:
         text = key.ws_jwt(not_before=not_before)
     if "--export" in options:
         text = f"export JWT='{text}'"  # a token has no quotes
     elif "--header" in options:
         text = f"Authorization: Bearer {text}"
-    print(text)
-    if command != "ws" and sys.stdout.isatty():
-        _tell("hint", "this is a token for the request; --call sends the request")
+    console.write_line(text)
+    if line.command == PRINT and _is_terminal(sys.stdout):
+        console.tell(
+            "hint", "this is a token for the request; --call sends the request"
+        )
 
 
-def _print_answer(answer: Response | ApiError, options: Mapping[str, str]) -> None:
+def _call(line: _CommandLine, console: _Console) -> None:
+    options, words = line.options, line.words
+    query = _option_query(line.params)
+    timeout = _option_timeout(options)
+    host = _checked_host(options.get("--host", DEFAULT_HOST))
+    target = _target(words[0], words[1], host)
+    data = _option_data(options["--data"], console) if "--data" in options else None
+    key = None if "--no-auth" in options else _option_key(options, console)
+    is_verbose = "--verbose" in options
+    client = Client(key, host=host, timeout=timeout)
+    deadline = time.monotonic() + timeout
+    with _listening(console.tell, is_verbose), client:
+        try:
+            if "--paginate" in options:
+                for number, page in enumerate(client.pages(words[1], query), 1):
+                    _print_answer(page, options, console)
+                    console.count(number)
+            else:
+                answer = client.request(words[0], words[1], params=query, json=data)
+                if target.method not in SAFE_METHODS:
+                    console.consequence = "; the call was carried out"
+                _print_answer(answer, options, console)
+        except ApiError as error:
+            _print_answer(error, options, console)
+            if key and error.status in (401, 403):
+                error.hints = _explained(error, client, target, deadline)
+            raise
+
+
+def _print_answer(
+    answer: Response | ApiError, options: Mapping[str, str], console: _Console
+) -> None:
     if "--include" in options:
-        print(f"HTTP/1.1 {answer.status}")
+        console.write_line(f"HTTP/1.1 {answer.status}")
         for name, value in answer.headers.items():
-            print(_printable(f"{name}: {value}"))
-        print()
-    sys.stdout.flush()
-    # JSON's strings hold no line breaks, so that those of a page can go.
-    page = b"".join(answer.body.splitlines()) + b"\n"
-    sys.stdout.buffer.write(page if "--paginate" in options else answer.body)
-    sys.stdout.buffer.flush()
-    if sys.stdout.isatty() and "--paginate" not in options:
-        print()
+            console.write_line(f"{name}: {value}")
+        console.write_line("")
+    if "--paginate" in options:
+        # JSON's strings hold no line breaks, so that those of a page can go.
+        console.write(b"".join(answer.body.splitlines()) + b"\n")
+    else:
+        console.write(answer.body)
 
 
 PERMISSIONS: Final = "/api/v3/brokerage/key_permissions"
 
 
-def _permission_hints(client: Client, path: str) -> Iterator[str]:
-    """After a refused order or transfer: may the key do such a thing at all?"""
-    name = "can_trade" if "/orders" in path else "can_transfer"
-    if re.search("/orders|/transactions|/move_funds|/transfer", path):
+def _explained(
+    error: ApiError, client: Client, target: _Target, deadline: float
+) -> tuple[str, ...]:
+    """Return the hints of a refusal, or the permission that the key proves to lack."""
+    permission = _needed_permission(target)
+    if permission:
         with contextlib.suppress(CdpError):
-            if _members(client.get(PERMISSIONS).json()).get(name) is False:
-                yield f"the key is valid, but may not do this: its {name} is false"
+            url = f"https://{target.host}{PERMISSIONS}"
+            granted = client._get_before(deadline, url)
+            if _members(granted.json()).get(permission) is False:
+                return (
+                    f"the key is valid, but may not do this: its {permission} is false",
+                )
+    return (*error.hints, "`check` goes through key, clock, network and permissions")
 
 
-def _call(words: list[str], options: Mapping[str, str], params: list[str]) -> None:
-    (method, path), paginate = words, "--paginate" in options
-    query: dict[str, list[str]] = {}
-    for param in params:
-        name, separator, value = param.partition("=")
-        if not separator:
-            raise _UsageError("--param takes NAME=VALUE")
-        query.setdefault(name, []).append(value)
-    data = _option_data(options["--data"]) if "--data" in options else None
-    if paginate and (data is not None or method.upper() != "GET"):
-        raise _UsageError("--paginate goes with GET, and without --data")
-    key = None if "--no-auth" in options else _option_key(options)
-    with _option_client(options, key) as client:
-        try:
-            if not paginate:
-                answer = client.request(method, path, params=query, json=data)
-                return _print_answer(answer, options)
-            for number, page in enumerate(client.pages(path, query), 1):
-                _print_answer(page, options)
-                if sys.stderr and sys.stderr.isatty():
-                    print(f"{number} pages", end="\r", file=sys.stderr, flush=True)
-        except ApiError as error:
-            _print_answer(error, options)
-            refused = error.status in (401, 403) and key is not None
-            if refused and method.upper() not in SAFE_METHODS:
-                error.hints = (*_permission_hints(client, path), *error.hints)
-            raise
-    return None
+def _needed_permission(target: _Target) -> str:
+    """Return what a key must be allowed for a request, apart from reading."""
+    if target.method in SAFE_METHODS:
+        return ""
+    if "/orders" in target.path:
+        return "can_trade"
+    transfers = ("/transactions", "/move_funds", "/transfer")
+    if any(word in target.path for word in transfers):
+        return "can_transfer"
+    return ""
 
 
-def _printable(text: str) -> str:
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return _escaped(text).encode(encoding, "backslashreplace").decode(encoding)
+IS_KEY: Final = "this is a private key, not a token; it is not shown"
 
 
-def _decode(words: list[str], options: Mapping[str, str]) -> int:
+def _decode(line: _CommandLine, console: _Console) -> int:
     """Report on a token; its signature is not shown."""
-    now, text = time.time(), words[0] if words else "-"
+    now, text = time.time(), _decode_text(line.words)
     if text == "-":
-        try:
-            text = _read("-", MAX_KEY_FILE).decode("utf-8", "replace")
-        except OSError as error:
-            raise InvalidRequestError(f"TOKEN: {error.strerror}") from None
-    found = inspect_jwt(text, now=now)
-    if {*SECRET_FIELDS, "jwk", "d"} & {*found.header, *found.claims}:
-        raise InvalidRequestError("this is a private key, not a token; it is not shown")
+        text = _read_token(console)
+    if "PRIVATE KEY" in text or any(f'"{field}"' in text for field in SECRET_FIELDS):
+        raise CdpError(IS_KEY)
     try:
-        key = _option_key(options)
-        signed = f"not verified: its kid is not {key.name}, the key at hand"
-        if "--key-file" in options or key.name == found.header.get("kid"):
-            found = inspect_jwt(text, key=key, now=now)
-            unsigned = ("the signature", "not signed")
-            is_signed = not any(each.startswith(unsigned) for each in found.problems)
-            signed = f"by {key.name}" if is_signed else ""
+        inspection = inspect_jwt(text, now=now)
+    except InvalidRequestError as error:  # of what was read, not of how it was called
+        raise CdpError(str(error)) from None
+    # A key file, or a JWK, in base64. (`d` is a JWK's private part.)
+    if {*SECRET_FIELDS, "d"} & {*inspection.header, *inspection.claims}:
+        raise CdpError(IS_KEY)
+    key, signed = None, ""
+    if inspection.header or inspection.claims:
+        key, signed = _verifying_key(inspection, line.options, console)
+    if key:
+        inspection, is_signed = _inspect(_token_in(text), key, now)
+        signed = f"by {key.name}" if is_signed else ""
+        notes = dict.fromkeys((*inspection.notes, *key.warnings))  # each of them once
+        inspection = inspection._replace(notes=tuple(notes))
+    for each in _decode_lines(inspection, signed, now):
+        console.write_line(each)
+    return 1 if inspection.problems else 0
+
+
+def _read_token(console: _Console) -> str:
+    try:
+        return _decoded(console.read("-", "a token", MAX_KEY_FILE))
+    except OSError as error:
+        raise CdpError(f"TOKEN: {error.strerror}") from None
+    except ValueError:
+        raise CdpError("TOKEN: not text (UTF-8, or UTF-16 with its mark)") from None
+
+
+def _verifying_key(
+    inspection: Inspection, options: Mapping[str, str], console: _Console
+) -> tuple[ApiKey | None, str]:
+    """Return the key that a token should be signed by, or why there is none."""
+    try:
+        key = _option_key(options, console)
     except InvalidKeyError as error:
         if "--key-file" in options:
             raise
-        signed = f"not verified: {error}"
-    for line in _decode_lines(found, signed, now):
-        print(_printable(line))
-    return 1 if found.problems else 0
+        return None, f"not verified: {error}"
+    if "--key-file" in options or key.name == inspection.header.get("kid"):
+        return key, ""
+    return None, f"not verified: its kid is not {key.name}, the key at hand"
 
 
-def _decode_lines(found: Inspection, signed: str, now: float) -> Iterator[str]:
-    from datetime import datetime, timezone
+def _decode_lines(inspection: Inspection, signed: str, now: float) -> Iterator[str]:
+    from datetime import datetime, timedelta, timezone
 
-    yield f"header   {json.dumps(found.header)}"
-    yield f"claims   {json.dumps(found.claims)}"
+    if inspection.header:
+        yield f"header   {_shown_members(inspection.header)}"
+    if inspection.claims:
+        yield f"claims   {_shown_members(inspection.claims)}"
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     for name in ("nbf", "exp"):
-        seconds = _seconds(found.claims.get(name))
-        if seconds is not None:
-            moment = datetime.fromtimestamp(seconds, timezone.utc)
+        seconds = _epoch_seconds(inspection.claims.get(name))
+        if seconds is not None:  # utcfromtimestamp fails where time_t has 32 bits
+            moment = epoch + timedelta(seconds=seconds)
             yield f"{name}      {moment}, {int(seconds - now):+d} s from now"
     if signed:
         yield f"signed   {signed}"
-    yield from (f"problem  {problem}" for problem in found.problems)
-    yield from (f"note     {note}" for note in found.notes)
-    if not found.problems:
-        yield f"ok       no problem found, {found.seconds_left} s left"
+    yield from (f"problem  {problem}" for problem in inspection.problems)
+    yield from (f"note     {note}" for note in inspection.notes)
+    if not inspection.problems:
+        yield f"ok       no problem found, {inspection.seconds_left} s left"
 
 
-def _check(options: Mapping[str, str], say: Callable[[str, str], None]) -> int:
-    """Print a line for each step: ok, warn or fail, the fact, and the remedy."""
-    global _listener
-    key, first = None, dict[str, str]()
+def _shown_members(members: dict[str, object]) -> str:
+    """Return header or claims as JSON, without a key that got into the wrong place."""
+    shown = dict(members)
+    for name in members.keys() - {"nonce", "uri", "uris"}:
+        text = _exact_text(members[name]) or ""
+        if _looks_like_key(text) and not text.startswith("organizations/"):
+            shown[name] = "(looks like a key, and is not shown)"
+    return json.dumps(shown)
 
-    def report(kind: str, message: str) -> None:
-        if kind in ("ok", "warning", "fail"):
-            line = _printable(message)
-            first.setdefault(kind, line)
-            print(f"{kind[:4]:5} {line}", flush=True)
+
+# The steps of `check`.
+
+
+class _Report:
+    """One line for each step, and the first cause of a failure last."""
+
+    def __init__(self, console: _Console) -> None:
+        self._console = console
+        self._first: dict[str, str] = {}  # what each state was first given for
+
+    def add(self, state: str, text: str) -> None:
+        """Report that a step is "ok", to "warn" of, or a "fail"."""
+        self._first.setdefault(state, text)
+        self._console.write_line(f"{state:5} {text}")
+
+    def hear(self, kind: str, message: str) -> None:
+        """Take what calls tell on the way: their warnings are steps, too."""
+        if kind == "warning":
+            self.add("warn", message)
         else:
-            say(kind, message)
+            self._console.tell(kind, message)
 
-    _listener = report  # of these steps, and of what the functions below them tell
-    try:
-        key = _check_key(options)
-    except InvalidKeyError as error:
-        _tell("fail", f"key: {error}")
-    if "--offline" not in options:
+    def conclude(self) -> int:
+        first = self._first.get("fail") or self._first.get("warn")
+        self._console.write_line(f"First: {first}" if first else "All is well.")
+        return 1 if "fail" in self._first else 0
+
+
+def _check(line: _CommandLine, console: _Console) -> int:
+    timeout = _option_timeout(line.options)
+    host = _checked_host(line.options.get("--host", DEFAULT_HOST))
+    report, key = _Report(console), None
+    with _listening(report.hear, "--verbose" in line.options):
         try:
-            _check_network(key, options)
-        except (InvalidRequestError, TransportError, ApiError) as error:
-            _tell("fail", f"network: {error}")
-    advice = first.get("fail") or first.get("warning")
-    print(f"First: {advice}" if advice else "All is well.")
-    return 1 if "fail" in first else 0
+            key = _check_key(line.options, console, report)
+        except InvalidKeyError as error:
+            report.add("fail", f"key: {error}")
+        if "--offline" not in line.options:
+            try:
+                _check_surroundings(host, report)
+                with Client(key, host=host, timeout=timeout) as client:
+                    _check_answers(client, host, key, report)
+            except (InvalidRequestError, TransportError, ApiError) as error:
+                report.add("fail", f"network: {error}")
+    return report.conclude()
 
 
-def _check_key(options: Mapping[str, str]) -> ApiKey:
+def _check_key(
+    options: Mapping[str, str], console: _Console, report: _Report
+) -> ApiKey:
     from cryptography.hazmat.backends.openssl.backend import backend
 
     python, openssl = sys.version.split()[0], backend.openssl_version_text()
-    _tell("ok", f"Python {python}, cryptography {cryptography.__version__}, {openssl}")
-    key, source = _option_key(options), _key_path(options) or "the environment"
+    crypto = f"cryptography {cryptography.__version__}"
+    report.add("ok", f"Python {python}, {crypto}, {openssl}")
+    key_text = _option_key_text(options, console)
+    for warning in key_text.warnings:
+        report.add("warn", warning)
+    key = _made(ApiKey, key_text)
     curve = "ECDSA P-256" if key.algorithm == "ES256" else "Ed25519"
-    with contextlib.suppress(OSError, ValueError):
-        mode = os.stat(os.path.expanduser(source)).st_mode
-        source += f" (mode {stat.S_IMODE(mode):o})"
-    _tell("ok", f"key {key.name} from {source}: {curve} ({key.algorithm})")
+    source = f"{key_text.source}{_mode(_key_path(options))}"
+    report.add("ok", f"key {key.name} from {source}: {curve} ({key.algorithm})")
     for repair in key.repairs:
-        _tell("warning" if "bare seed" in repair else "ok", f"mended, {repair}")
-    problems = inspect_jwt(key.rest_jwt("GET", "/"), key=key).problems
-    found = "; ".join(problems) or "it signs and verifies"
-    _tell("fail" if problems else "ok", found)
+        report.add("ok", f"mended, {repair}")
+    for warning in key.warnings:
+        report.add("warn", warning)
+    problems = inspect_jwt(key.rest_jwt("GET", PERMISSIONS), key=key).problems
+    if problems:
+        report.add("fail", "; ".join(problems))
+    else:
+        report.add("ok", "it signs and verifies")
     return key
 
 
-def _check_network(key: ApiKey | None, options: Mapping[str, str]) -> None:
+def _mode(path: str | None) -> str:
+    """Return the mode of a key file, where there are modes."""
+    if path and path != "-" and sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(os.stat(os.path.expanduser(path)).st_mode)
+            return f" (mode {mode:o})"
+    return ""
+
+
+def _check_surroundings(host: str, report: _Report) -> None:
+    """Report what decides where a call goes, and whom it trusts."""
     import socket
     import urllib.request
 
-    host = _checked_host(options.get("--host", DEFAULT_HOST))
-    name, proxy = host.partition(":")[0], urllib.request.getproxies().get("https", "")
-    if not proxy or urllib.request.proxy_bypass(host):
-        proxy = "none"
-    proxy = re.sub(r"(?s)\A(\w+://)?.*@", r"\1***@", proxy)
-    authorities = os.environ.get("SSL_CERT_FILE", "the system")
-    _tell("ok", f"proxy: {proxy}; CAs: {authorities}")
-    if proxy == "none":
+    proxy = urllib.request.getproxies().get("https", "")
+    if urllib.request.proxy_bypass(host):
+        proxy = ""
+    masked = re.sub(r"(?s)\A(\w+://)?.*@", r"\1***@", proxy)  # the password
+    variables = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    paths = [os.environ[each] for each in variables if os.environ.get(each)]
+    authorities = " and ".join(paths) or "the system"
+    report.add("ok", f"proxy: {masked or 'none'}; CAs: {authorities}")
+    if missing := _missing_authorities():
+        report.add("warn", missing)
+    if os.environ.get("SSLKEYLOGFILE") and not sys.flags.ignore_environment:
+        report.add(
+            "warn",
+            "SSLKEYLOGFILE is set: its readers can read what is sent; unset it",
+        )
+    if not proxy:
+        name = host.partition(":")[0]
         with contextlib.suppress(OSError):  # the call says what is wrong
-            found = {str(each[4][0]) for each in socket.getaddrinfo(name, 443)}
-            _tell("ok", f"{name} is {', '.join(sorted(found)[:4])}")
-    with _option_client(options, key) as client:
-        started = time.time()
-        try:
-            answer: Response | ApiError = client.get("/api/v3/brokerage/time")
-        except ApiError as error:
-            answer = error
-        middle = (started + time.time()) / 2
-        state = "ok" if answer.status < 300 else "warning"
-        _tell(state, f"{host} answers over TLS: HTTP {answer.status}")
-        _check_clock(answer, middle)
-        if key:
-            _check_permissions(client)
+            entries = socket.getaddrinfo(name, 443)
+            addresses = sorted({str(entry[4][0]) for entry in entries})
+            report.add("ok", f"{name} is {', '.join(addresses[:4])}")
 
 
-def _check_clock(answer: Response | ApiError, middle: float) -> None:
+def _check_answers(
+    client: Client, host: str, key: ApiKey | None, report: _Report
+) -> None:
+    started = time.time()
+    try:
+        answer: Response | ApiError = client.get("/api/v3/brokerage/time")
+    except ApiError as error:
+        answer = error
+    middle = (started + time.time()) / 2
+    state = "ok" if answer.status < 300 else "warn"
+    report.add(state, f"{host} answers over TLS: HTTP {answer.status}")
+    _check_clock(answer, middle, report)
+    if key:
+        _check_permissions(client, report)
+
+
+def _check_clock(answer: Response | ApiError, middle: float, report: _Report) -> None:
     """Compare the clock with the server's, in milliseconds where it gives them."""
-    found = re.search(rb'"epochMillis"\s*:\s*"?([0-9]{10,16})', answer.body)
-    server = int(found[1]) / 1000 if found else _epoch(answer.headers.get("Date"))
+    millis = re.search(rb'"epochMillis"\s*:\s*"?([0-9]{10,16})', answer.body[:4096])
+    date = _http_date(answer.headers.get("Date"))
+    server = int(millis[1]) / 1000 if millis else date
     if server is None:
-        return _tell("warning", "clock: the server tells no time")
-    ahead, digits = middle - server, 3 if found else 0
+        return report.add("warn", "clock: the server tells no time")
+    ahead, digits = middle - server, 3 if millis else 0
     clock = f"clock: {ahead:+.{digits}f} s from the server's"
+    # Outside of this, nbf is ahead of the server's time, or exp is past.
     if not BACKDATE - LIFETIME < ahead < BACKDATE:
-        return _tell("fail", f"{clock}; set this machine's clock")
+        return report.add("fail", f"{clock}; set this machine's clock")
     # A clock that is behind shortens the two minutes that a token lives.
-    return _tell("ok" if ahead > -30 else "warning", clock)
+    return report.add("ok" if ahead > -30 else "warn", clock)
 
 
-def _check_permissions(client: Client) -> None:
+def _check_permissions(client: Client, report: _Report) -> None:
     try:
         granted = _members(client.get(PERMISSIONS).json())
     except ApiError as error:
-        reasons = "; ".join((f"permissions: {error}", *error.hints))
-        return _tell("fail", reasons.replace("; try `check`", ""))
+        return report.add("fail", "; ".join((f"permissions: {error}", *error.hints)))
     names = ("can_view", "can_trade", "can_transfer")
     allowed = ", ".join(name for name in names if granted.get(name)) or "nothing"
     portfolio = granted.get("portfolio_type", "?")
-    state = "ok" if granted.get("can_view") else "warning"
-    return _tell(state, f"the key is accepted; it may: {allowed} ({portfolio})")
+    state = "ok" if granted.get("can_view") else "warn"
+    return report.add(state, f"the key is accepted; it may: {allowed} ({portfolio})")
 
 
-def _run(arguments: Sequence[str], say: Callable[..., None], command: str) -> int:
-    if sys.stdout is None:
+# The program.
+
+
+def _run(arguments: Sequence[str], program: str, console: _Console) -> int:
+    if sys.stdout is None or sys.stdout.closed:
         raise CdpError("standard output is closed")
-    words, options, params = _parse_arguments(arguments)
-    if options.keys() & {"--help", "-h"}:
-        print((SYNOPSIS + HELP).format(command), end="")
-    elif "--version" in options:
-        print(f"cdp_jwt {__version__}")
+    line = _parse_arguments(arguments)
+    if "--help" in line.options:
+        for each in _help(line.command).format(program).splitlines():
+            console.write_line(each)
+        return 0
+    if "--version" in line.options:
+        console.write_line(f"cdp_jwt {__version__}")
+        return 0
+    _check_usage(line)
+    if line.command == DECODE:
+        return _decode(line, console)
+    if line.command == CHECK:
+        return _check(line, console)
+    if line.command == CALL:
+        _call(line, console)
     else:
-        _check_usage(words, options)
-        if missing:
-            raise CdpError(missing)
-        if words[0] == "decode":
-            return _decode(words[1:], options)
-        if words[0] == "check":
-            return _check(options, say)
-        if "--call" in options:
-            _call(words, options, params)
-        else:
-            _print_token(words, options)
+        _print_token(line, console)
     return 0
 
 
-def _say(program: str, verbose: bool, kind: str, message: str) -> None:
-    # With standard error closed, print would write to standard output.
-    if sys.stderr and (verbose or kind != "note"):
-        with contextlib.suppress(OSError):  # a full disk must not stop a call half-way
-            print(f"{program}: {kind}: {_printable(message)}", file=sys.stderr)
+def _lost_output(error: OSError, console: _Console) -> int:
+    """Return the code for a standard output that cannot be written."""
+    import errno
+
+    # At exit Python would flush it again, and complain (documentation of `signal`).
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    is_windows_pipe = sys.platform == "win32" and error.errno == errno.EINVAL
+    if isinstance(error, BrokenPipeError) or is_windows_pipe:
+        return 141
+    reason = f"standard output cannot be written: {error.strerror}"
+    console.tell("error", f"{reason}{console.consequence}")
+    return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 (failed), 2 (usage), 130 (Ctrl-C) or 141 (pipe)."""
-    global _listener
-    file = os.path.basename(sys.argv[0])
-    program, extension = os.path.splitext(file)
-    command = _printable(f"python {file}" if extension == ".py" else program)
+    """Run the command; return 0, 1 (it failed), 2 (called wrongly: nothing was done),
+    130 (Ctrl-C) or 141 (a closed pipe).
+    """
     arguments = sys.argv[1:] if argv is None else argv
-    called = "; the call may have been carried out" if "--call" in arguments else ""
-    say = _listener = partial(_say, program, "--verbose" in arguments)
+    file = os.path.basename(sys.argv[0])
+    name, extension = os.path.splitext(file)
+    program = f"python {file}" if extension == ".py" else name
+    console = _Console(name, "--verbose" in arguments)
     try:
-        code = _run(arguments, say, command)
+        code = _run(arguments, program, console)
         sys.stdout.flush()
         return code
+    except (_UsageError, InvalidRequestError) as error:
+        if isinstance(error, _UsageError):
+            for each in SYNOPSIS.format(program).splitlines():
+                console.tell_line(each)
+        console.tell("error", str(error))
+        return 2
     except CdpError as error:
-        if isinstance(error, _UsageError) and sys.stderr:
-            print(SYNOPSIS.format(command), end="", file=sys.stderr)
-        _tell("error", str(error))
+        console.tell("error", str(error))
         for hint in error.hints if isinstance(error, ApiError) else ():
-            _tell("hint", hint)
-        return 2 if isinstance(error, _UsageError) else 1
-    except KeyboardInterrupt:
-        _tell("error", f"interrupted{called}")
-        return 130
-    except OSError as error:  # standard output is closed or full
-        # At exit Python would flush it again, and complain (documentation of `signal`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return 141
-        _tell("error", f"standard output cannot be written: {error.strerror}{called}")
+            console.tell("hint", hint)
         return 1
+    except KeyboardInterrupt as error:
+        # By Ctrl-C; a call that may have been carried out adds that.
+        reason = "; ".join(["interrupted", *map(str, error.args)])
+        console.tell("error", f"{reason}{console.consequence}")
+        return 130
+    except OSError as error:
+        return _lost_output(error, console)
     finally:
-        _listener = None
+        console.erase_count()
 
 
 if __name__ == "__main__":

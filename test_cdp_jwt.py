@@ -19,10 +19,14 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import decimal
 import difflib
 import email.message
 import email.utils
+import enum
+import errno
 import functools
+import gc
 import hashlib
 import http.client
 import http.server
@@ -37,6 +41,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import random
 import re
 import runpy
 import secrets
@@ -56,6 +61,7 @@ import threading
 import time
 import traceback
 import types
+import unittest.mock
 import urllib.parse
 import urllib.request
 import warnings
@@ -82,6 +88,7 @@ from cryptography.hazmat.primitives.asymmetric import (
     ed25519,
     rsa,
     utils,
+    x448,
     x25519,
 )
 from cryptography.hazmat.primitives.serialization import (
@@ -105,6 +112,18 @@ UUID = "1b2c3d4e-5f60-4718-8293-a4b5c6d7e8f9"
 ACCOUNTS = "/api/v3/brokerage/accounts"
 ORDERS = "/api/v3/brokerage/orders"
 NOW = 1_800_000_000
+
+
+# ------------------------------------------------- what a machine may lack, by name
+
+needs_modes = pytest.mark.skipif(os.name != "posix", reason="needs file modes")
+needs_shell = pytest.mark.skipif(
+    not (shutil.which("sh") and os.name == "posix"), reason="needs a POSIX shell"
+)
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+needs_cpython = pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="is about CPython's own ways"
+)
 
 
 # --------------------------------------------------------------------- the domain
@@ -184,6 +203,8 @@ def clean_environment(monkeypatch):
         "NO_PROXY",
         "no_proxy",
         "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "SSLKEYLOGFILE",
     ):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "argv", ["cdp_jwt.py"])
@@ -300,44 +321,47 @@ def examples(few: int) -> settings:
 
 @functools.cache
 def fragments(secret: str) -> set[str]:
-    """Every run of 12 characters of the secret's own base64, and its hex."""
+    """Every run of 12 characters of the secret's own base64."""
     found = set()
     secret = re.sub(r"\\+[rn]|\s", "", secret.replace(NAME, ""))
-    for run in re.findall(r"[A-Za-z0-9+/=]{16,}", secret):
+    for run in re.findall(r"[A-Za-z0-9+/=_-]{16,}", secret):
         found |= {run[i : i + 12] for i in range(len(run) - 11)}
-    return {text for text in found if "PRIVATE" not in text and "BEGIN" not in text}
+    return {text for text in found if not re.search("PRIVATE|BEGIN|END|---", text)}
 
 
 def leaks(text: str, secret: str) -> list[str]:
     return sorted(fragments(secret) & {text[i : i + 12] for i in range(len(text) - 11)})
 
 
-def frames_of(error: BaseException) -> Iterator[tuple[str, str, object]]:
-    """Each variable of the module's frames, but for arguments of public functions."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        code = frame.f_code
-        if pathlib.Path(code.co_filename).resolve() != MODULE:
-            continue
-        public = not code.co_name.startswith("_") or code.co_name == "__init__"
-        arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        for name, value in frame.f_locals.items():
-            if not (public and name in arguments):
-                yield code.co_name, name, value
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error with its causes and contexts."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def reported(error: BaseException) -> Iterator[str]:
+    """What an error reporter shows: the error, and each variable of our functions."""
+    for each in chain(error):
+        yield from (str(each), repr(each), repr(each.args), repr(vars(each)))
+        yield repr([getattr(each, name, "") for name in ("doc", "object", "filename")])
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            if pathlib.Path(frame.f_code.co_filename).resolve() == MODULE:
+                yield from map(repr, frame.f_locals.values())
 
 
 def assert_secret_free(error: BaseException, secret: str) -> None:
-    shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
-    shown += [repr(value) for _, _, value in frames_of(error)]
-    shown += [repr(getattr(error, "doc", "")), repr(getattr(error, "object", ""))]
-    for text in shown:
+    for text in reported(error):
         assert not leaks(text, secret), text
     assert error.__cause__ is None
     assert error.__context__ is None
 
 
-def refused(call: Callable[[], object], secret: str = "") -> str:
-    """The message of the InvalidKeyError that `call` raises, found free of `secret`."""
-    with pytest.raises(cdp_jwt.InvalidKeyError) as caught:
+def refused(
+    call: Callable[[], object], secret: str = "", kind=cdp_jwt.InvalidKeyError
+) -> str:
+    """The message of the error that `call` raises, found free of `secret`."""
+    with pytest.raises(kind) as caught:
         call()
     assert_secret_free(caught.value, secret)
     return str(caught.value)
@@ -348,6 +372,51 @@ def test_the_search_for_leaks_finds_leaks():
         assert_secret_free(ValueError(f"cannot load {SEC1}"), SEC1)
     with pytest.raises(AssertionError):
         assert_secret_free(ValueError("x", PORTAL[20:40]), PORTAL)
+    # In a variable of a public function of the module.
+    code = compile("def public(secret):\n    raise ValueError", MODULE, "exec")
+    exec(code, module := {})
+    with pytest.raises(AssertionError):
+        refused(lambda: module["public"](PORTAL), PORTAL, ValueError)
+
+
+# Texts of callers that are no plain str.
+
+
+class Lying(str):
+    """A text that is shown, compared and hashed as another one than it holds."""
+
+    def __str__(self) -> str:
+        return "/lie"
+
+    __repr__ = __str__
+
+    def __format__(self, _) -> str:
+        return "/lie"
+
+    def __eq__(self, _) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 7
+
+
+def member(text: str) -> str:
+    """A member of an Enum that is a str: from Python 3.11 on it formats as its name."""
+    return enum.Enum("Endpoint", {"X": text}, type=str).X
+
+
+CALLERS = {"Enum": member, "a lying subclass": Lying}
+NO_TEXTS = [
+    None,
+    b"/x",
+    7,
+    1.5,
+    True,
+    ["/x"],
+    {"x": 1},
+    object(),
+    unittest.mock.Mock(spec=str),
+]
 
 
 # --------------------------------------------------------------------- 2. errors
@@ -362,6 +431,22 @@ def test_errors_share_a_base_and_are_builtin_errors_too(error, builtin):
     assert issubclass(getattr(cdp_jwt, error), builtin)
 
 
+def test_errors_of_calls_have_all_attributes_however_they_are_made():
+    error = cdp_jwt.ApiError("HTTP 400: no")
+    assert (error.status, error.body, error.hints) == (0, b"", ())
+    assert (error.headers.items(), error.headers["Date"]) == ([], None)
+    assert error.outcome_unknown is cdp_jwt.TransportError("x").outcome_unknown is False
+    for original in (
+        cdp_jwt.ApiError("x", status=500, hints=("y",), outcome_unknown=True),
+        cdp_jwt.TransportError("x", outcome_unknown=True),
+    ):
+        copied = pickle.loads(pickle.dumps(original))
+        assert str(copied) == "x"
+        assert copied.outcome_unknown is True
+        assert getattr(copied, "hints", ("y",)) == ("y",)
+
+
+@needs_modes
 def test_warnings_go_to_the_modules_logger(tmp_path, caplog):
     path = write_private(tmp_path / "key.json", {"id": NAME, "privateKey": SEC1})
     path.chmod(0o644)
@@ -371,83 +456,285 @@ def test_warnings_go_to_the_modules_logger(tmp_path, caplog):
 
 
 # ----------------------------------------------------------------------- 3. keys
+#
+# Every form of a key that is seen in the wild is accepted, and what was mended is said;
+# everything else is refused with its name and a remedy; no error holds key text.
 
-LINES = "secret: line breaks, spaces, BEGIN and END lines put right"
+TIDY = "secret: line breaks, spaces, padding, BEGIN and END lines put right"
 ESCAPED = r"secret: escaped line breaks (\n) made real"
 QUOTED = "secret: quotes removed"
 INVISIBLE = "secret: invisible characters removed"
-SEED = "secret: a bare seed, taken as it is: nothing can prove it"
+FIELD = "secret: the name of its field removed"
+ENCODED = "secret: decoded from base64"
+IN_JSON = "secret: taken out of a key file's JSON"
+SEED = (
+    "the secret is a bare seed, without its public part: nothing can prove that it is"
+    " whole"
+)
+PERCENT = "secret: percent-encoding decoded"
+NICKNAME = "the key's name is neither organizations/.../apiKeys/... nor a UUID"
+
+
+def as_pem(octets: bytes, label: str = "PRIVATE KEY") -> str:
+    text = base64.b64encode(octets).decode()
+    lines = [text[i : i + 64] for i in range(0, len(text), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+
+
+def scalar_of(private_key) -> bytes:
+    return private_key.private_numbers().private_value.to_bytes(32, "big")
+
+
+def point_of(private_key, form=PublicFormat.UncompressedPoint) -> bytes:
+    return private_key.public_key().public_bytes(Encoding.X962, form)
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    size = bytes([len(content)]) if len(content) < 128 else bytes([0x81, len(content)])
+    return bytes([tag]) + size + content
+
+
+P256_ID = bytes.fromhex("06082a8648ce3d030107")
+EC_ID = bytes.fromhex("06072a8648ce3d0201")
+
+
+def sec1_of(private_key, curve=P256_ID, point: bytes | None = None) -> bytes:
+    """RFC 5915; without `curve` as PKCS8 has it, with b"" for `point` without any."""
+    point = point_of(private_key) if point is None else point
+    parts = [b"\2\1\1", der(4, scalar_of(private_key))]
+    parts += [der(0xA0, curve)] if curve else []
+    parts += [der(0xA1, der(3, b"\0", point))] if point else []
+    return der(0x30, *parts)
+
+
+def pkcs8_of(inner: bytes, attributes: bytes = b"") -> bytes:
+    """RFC 5208, of an ECDSA P-256 key."""
+    return der(0x30, b"\2\1\0", der(0x30, EC_ID, P256_ID), der(4, inner), attributes)
+
+
+def java_pkcs8(private_key) -> bytes:
+    """As BouncyCastle's getEncoded() writes it, 150 octets."""
+    return pkcs8_of(sec1_of(private_key))
+
+
+def windows_pkcs8(private_key) -> bytes:
+    """As .NET's ExportPkcs8PrivateKey() writes it on Windows, 153 octets."""
+    usage = bytes.fromhex("a00d300b0603551d0f310403020080")
+    return pkcs8_of(sec1_of(private_key, b""), usage)
+
 
 PKCS8 = pkcs8(P256)
 ED_PEM = pkcs8(ED25519)
+JAVA = as_pem(java_pkcs8(P256))
+WINDOWS = as_pem(windows_pkcs8(P256))
 EC_PARAMETERS = (
     "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
 )
 BARE_SEED = base64.b64encode(raw(ED25519)).decode()
+ED_PEM_BODY = body(ED_PEM)
 
-# What people have -> what is said to have been mended.
-ACCEPTED = {
-    "SEC1 PEM": (SEC1, P256, []),
-    "SEC1 PEM without its last line break": (SEC1.strip(), P256, []),
-    "SEC1 PEM with blank lines around": (f"\n\n{SEC1}\n ", P256, []),
-    "PKCS8 PEM": (PKCS8, P256, []),
-    "Ed25519 PKCS8 PEM": (ED_PEM, ED25519, []),
-    r"literal \n": (SEC1.replace("\n", r"\n"), P256, [ESCAPED]),
-    r"literal \n, PKCS8": (PKCS8.replace("\n", r"\n"), P256, [ESCAPED]),
-    r"literal \r\n": (SEC1.replace("\n", r"\r\n"), P256, [ESCAPED]),
-    r"literal \\n": (SEC1.replace("\n", r"\\n"), P256, [ESCAPED]),
-    r"literal \\r\\n": (SEC1.replace("\n", r"\\r\\n"), P256, [ESCAPED]),
-    r"literal \n and real ones": (SEC1.replace("\n", "\\n\n"), P256, [ESCAPED, LINES]),
-    "CRLF": (SEC1.replace("\n", "\r\n"), P256, [LINES]),
-    "CR only": (SEC1.replace("\n", "\r"), P256, [LINES]),
-    "spaces for line breaks": (SEC1.replace("\n", " "), P256, [LINES]),
-    "no line breaks": (SEC1.replace("\n", ""), P256, [LINES]),
-    "no line breaks, PKCS8": (PKCS8.replace("\n", ""), P256, [LINES]),
-    "no line breaks, Ed25519": (ED_PEM.replace("\n", ""), ED25519, [LINES]),
-    "indented": ("".join(f"    {line}\n" for line in SEC1.split("\n")), P256, [LINES]),
-    "indented with tabs": (SEC1.replace("\n", "\n\t"), P256, [LINES]),
-    "double quotes": (f'"{SEC1}"', P256, [QUOTED]),
-    "single quotes": (f"'{SEC1.strip()}'", P256, [QUOTED]),
-    "typographic quotes": (f"“{SEC1.strip()}”", P256, [QUOTED]),
-    "a quote at one end": (f'{SEC1}"', P256, [QUOTED]),
-    "a JSON string": (json.dumps(SEC1), P256, [ESCAPED, QUOTED]),
-    "a JSON string in JSON": (json.dumps(json.dumps(SEC1)), P256, [ESCAPED, QUOTED]),
-    "byte order mark": (f"\ufeff{SEC1}", P256, [INVISIBLE]),
-    "zero-width space": (SEC1.replace("\n", "\u200b\n"), P256, [INVISIBLE]),
-    "no-break spaces": (SEC1.replace("\n", "\n\u00a0"), P256, [LINES]),
-    "EC PARAMETERS in front": (EC_PARAMETERS + SEC1, P256, [LINES]),
-    "EC PARAMETERS, all in one line": (
-        (EC_PARAMETERS + SEC1).replace("\n", " "),
-        P256,
-        [LINES],
+
+def test_forms_of_other_tools_have_the_sizes_that_were_seen():
+    sizes = [
+        len(base64.b64decode(body(text)))
+        for text in (SEC1, PKCS8, JAVA, WINDOWS, ED_PEM)
+    ]
+    assert sizes == [121, 138, 150, 153, 48]
+    assert as_pem(sec1_of(P256), "EC PRIVATE KEY") == SEC1
+    assert as_pem(pkcs8_of(sec1_of(P256, b""))) == PKCS8
+
+
+PEMS = {"SEC1": (SEC1, P256), "PKCS8": (PKCS8, P256), "BouncyCastle": (JAVA, P256),
+        "Windows": (WINDOWS, P256), "Ed25519": (ED_PEM, ED25519)}  # fmt: skip
+
+
+def code_of(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def lines_of(text: str, width: int) -> str:
+    return "\n".join(text[i : i + width] for i in range(0, len(text), width))
+
+
+# What is done to a PEM on its way -> what is said to have been mended.
+PEM_CLOTHES = {
+    "none": (lambda pem: pem, []),
+    "no last line break": (str.strip, []),
+    "blank lines around": (lambda pem: f"\n\n{pem}\n ", []),
+    r"\n": (lambda pem: pem.replace("\n", r"\n"), [ESCAPED]),
+    r"\r\n": (lambda pem: pem.replace("\n", r"\r\n"), [ESCAPED]),
+    r"\\n": (lambda pem: pem.replace("\n", r"\\n"), [ESCAPED]),
+    r"\\r\\n": (lambda pem: pem.replace("\n", r"\\r\\n"), [ESCAPED]),
+    r"\n and real ones": (lambda pem: pem.replace("\n", "\\n\n"), [ESCAPED, TIDY]),
+    "backslash, line break": (lambda pem: pem.strip().replace("\n", "\\\n"), [ESCAPED]),
+    "backslash, CRLF": (lambda pem: pem.strip().replace("\n", "\\\r\n"), [ESCAPED]),
+    "%0A": (lambda pem: pem.replace("\n", "%0A"), [PERCENT]),
+    "%0d%0a": (lambda pem: pem.replace("\n", "%0d%0a"), [PERCENT, TIDY]),
+    "all of a URL": (lambda pem: urllib.parse.quote(pem, safe=""), [PERCENT]),
+    "all of a form": (urllib.parse.quote_plus, [PERCENT]),
+    "PowerShell's `n": (lambda pem: pem.replace("\n", "`n"), [ESCAPED]),
+    "PowerShell's `r`n": (lambda pem: pem.replace("\n", "`r`n"), [ESCAPED]),
+    "PHP's JSON": (lambda pem: json.dumps(pem).replace("/", r"\/"), [ESCAPED, QUOTED]),
+    "the backslash eaten": (lambda pem: pem.strip().replace("\n", "n"), [TIDY]),
+    "both backslashes eaten": (lambda pem: pem.replace("\n", "rn"), [TIDY]),
+    "CRLF": (lambda pem: pem.replace("\n", "\r\n"), [TIDY]),
+    "CR": (lambda pem: pem.replace("\n", "\r"), [TIDY]),
+    "spaces": (lambda pem: pem.replace("\n", " "), [TIDY]),
+    "nothing": (lambda pem: pem.replace("\n", ""), [TIDY]),
+    "indented": (lambda pem: "".join(f"    {line}\n" for line in pem.split("\n")), [TIDY]),
+    "tabs": (lambda pem: pem.replace("\n", "\n\t"), [TIDY]),
+    "no-break spaces": (lambda pem: pem.replace("\n", "\n\u00a0"), [TIDY]),
+    "zero-width spaces": (lambda pem: pem.replace("\n", "\u200b\n"), [INVISIBLE]),
+    "byte order mark": (lambda pem: f"\ufeff{pem}", [INVISIBLE]),
+    "double quotes": (lambda pem: f'"{pem}"', [QUOTED]),
+    "single quotes": (lambda pem: f"'{pem.strip()}'", [QUOTED]),
+    "typographic quotes": (lambda pem: f"“{pem.strip()}”", [QUOTED]),
+    "a quote at one end": (lambda pem: f'{pem}"', [QUOTED]),
+    "a JSON string": (json.dumps, [ESCAPED, QUOTED]),
+    "a JSON string in JSON": (lambda pem: json.dumps(json.dumps(pem)), [ESCAPED, QUOTED]),
+    "a line of JSON": (lambda pem: f'  "privateKey": {json.dumps(pem)},', [FIELD, ESCAPED, QUOTED]),
+    "PKCS12 attributes": (lambda pem: f"Bag Attributes\n    x: 1\nKey Attributes: <No Attributes>\n{pem}", [TIDY]),
+    "EC PARAMETERS in front": (lambda pem: EC_PARAMETERS + pem, [TIDY]),
+    "all that in one line": (lambda pem: (EC_PARAMETERS + pem).replace("\n", " "), [TIDY]),
+    "its certificate in front": (lambda pem: as_pem(b"0" * 300, "CERTIFICATE") + pem, [TIDY]),
+    "base64": (code_of, [ENCODED]),
+    "base64 in lines": (lambda pem: lines_of(code_of(pem), 76), [ENCODED]),
+    "base64 twice": (lambda pem: code_of(code_of(pem)), [ENCODED, ENCODED]),
+    "base64 of UTF-16": (lambda pem: base64.b64encode(f"# Börse\n{pem}".encode("utf-16")).decode(), [ENCODED, TIDY]),
+    r"base64 of \n": (lambda pem: code_of(pem.replace("\n", r"\n")), [ENCODED, ESCAPED]),
+    "base64 with a byte order mark": (lambda pem: code_of(f"\ufeff{pem}"), [ENCODED]),
+    "JSON key file": (
+        lambda pem: json.dumps({"name": NAME, "privateKey": pem, "publicKey": "x", "note": r"DOMAIN\user"}),
+        [IN_JSON],
     ),
-    "PKCS12 attributes in front": (f"Bag Attributes: <None>\n{PKCS8}", P256, [LINES]),
-    "label of the other form": (SEC1.replace("EC PRIVATE", "PRIVATE"), P256, [LINES]),
-    "Ed25519 as the portal writes it": (PORTAL, ED25519, []),
-    "Ed25519 with a line break at its end": (f"{PORTAL}\n", ED25519, []),
-    "Ed25519 in two lines": (f"{PORTAL[:64]}\n{PORTAL[64:]}", ED25519, [LINES]),
-    "Ed25519 with spaces inside": (f" {PORTAL[:9]}  {PORTAL[9:]}", ED25519, [LINES]),
-    "Ed25519 in quotes": (f'"{PORTAL}"', ED25519, [QUOTED]),
-    r"Ed25519 with a literal \n": (rf"{PORTAL}\n", ED25519, [ESCAPED]),
-    "Ed25519 with a byte order mark": (f"\ufeff{PORTAL}", ED25519, [INVISIBLE]),
-    "Ed25519 seed": (BARE_SEED, ED25519, [SEED]),
-    "Ed25519 seed with white space": (
-        f"{BARE_SEED[:5]}\t{BARE_SEED[5:]}",
-        ED25519,
-        [LINES, SEED],
+    "base64 of a JSON key file": (
+        lambda pem: code_of(json.dumps({"id": NAME, "privateKey": pem, "nickname": "Schlüssel"}, ensure_ascii=False)),
+        [ENCODED, IN_JSON],
     ),
-    "SEC1 body": (body(SEC1), P256, [LINES]),
-    "SEC1 body in lines": ("\n".join(SEC1.splitlines()[1:-1]), P256, [LINES]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", PEMS)
+@pytest.mark.parametrize("clothes", PEM_CLOTHES)
+def test_pem_is_accepted_in_every_form_seen_in_the_wild(form, clothes):
+    secret, private_key = PEMS[form]
+    dress, repairs = PEM_CLOTHES[clothes]
+    key = cdp_jwt.ApiKey(NAME, dress(secret))
+    assert key.repairs == tuple(repairs)
+    assert key.warnings == ((SEED,) if form == "Ed25519" else ())
+    assert verified(key.rest_jwt("GET", ACCOUNTS), private_key)["kid"] == NAME
+
+
+def test_label_of_pem_may_be_that_of_another_form():
+    key = cdp_jwt.ApiKey(NAME, SEC1.replace("EC PRIVATE", "PRIVATE"))
+    assert key.repairs == (TIDY,)
+    verified(key.ws_jwt(), P256)
+
+
+# What is done to base64 without BEGIN and END lines on its way.
+CLOTHES = {
+    "none": (lambda text: text, []),
+    "a line break behind": (lambda text: f"{text}\n", []),
+    "two lines": (lambda text: lines_of(text, 40), [TIDY]),
+    "spaces inside": (lambda text: f" {text[:9]}  {text[9:]}", [TIDY]),
+    "quotes": (lambda text: f'"{text}"', [QUOTED]),
+    "backquotes": (lambda text: f"`{text}`", [QUOTED]),
+    "a comma behind": (lambda text: f"{text},", [QUOTED]),
+    "the end of a line of JSON": (lambda text: f'{text}",', [QUOTED]),
+    "a line of JSON": (lambda text: f'"privateKey": "{text}",', [FIELD, QUOTED]),
+    r"\n behind": (lambda text: rf"{text}\n", [ESCAPED]),
+    r"\n inside": (lambda text: rf"{text[:40]}\n{text[40:]}", [ESCAPED, TIDY]),
+    "byte order mark": (lambda text: f"\ufeff{text}", [INVISIBLE]),
+    "a semicolon behind": (lambda text: f"{text};", [QUOTED]),
+    "JSON key file": (lambda text: json.dumps({"id": NAME, "privateKey": text}), [IN_JSON]),
+    "base64 of a JSON key file": (
+        lambda text: code_of(json.dumps({"id": NAME, "secret": text})),
+        [ENCODED, IN_JSON],
+    ),
+}  # fmt: skip
+LETTERS = {  # which a key that nothing proves is not given the benefit of
+    "no padding": lambda text: text.rstrip("="),
+    "one = of two": lambda text: text.removesuffix("="),
+    "URL-safe": lambda text: text.replace("+", "-").replace("/", "_"),
+    "percent-encoded": lambda text: urllib.parse.quote(text, safe=""),
+    "PHP's JSON": lambda text: text.replace("/", r"\/"),
+    "base64 again": code_of,
+}
+BARE = {  # text -> key, what is always mended, warnings
+    "as the portal writes it": (PORTAL, ED25519, [], ()),
+    "seed": (BARE_SEED, ED25519, [], (SEED,)),
+    "PKCS8 of Ed25519": (ED_PEM_BODY, ED25519, [TIDY], (SEED,)),
+    "SEC1": (body(SEC1), P256, [TIDY], ()),
+    "BouncyCastle": (body(JAVA), P256, [TIDY], ()),
+    "Windows": (body(WINDOWS), P256, [TIDY], ()),
 }
 
 
-@pytest.mark.parametrize("form", ACCEPTED)
-def test_key_is_accepted_in_every_form_seen_in_the_wild(form):
-    secret, private_key, repairs = ACCEPTED[form]
-    key = cdp_jwt.ApiKey(NAME, secret)
-    assert key.repairs == tuple(repairs)
+@pytest.mark.parametrize("form", BARE)
+@pytest.mark.parametrize("clothes", CLOTHES)
+def test_bare_base64_is_accepted_in_every_form_seen_in_the_wild(form, clothes):
+    text, private_key, always, warned = BARE[form]
+    dress, repairs = CLOTHES[clothes]
+    key = cdp_jwt.ApiKey(NAME, dress(text))
+    assert set(key.repairs) == {*repairs, *always}
+    assert key.warnings == warned
     assert verified(key.rest_jwt("GET", ACCOUNTS), private_key)["kid"] == NAME
 
+
+@pytest.mark.parametrize(
+    "form", [form for form, (*_, warned) in BARE.items() if not warned]
+)
+@pytest.mark.parametrize("letters", LETTERS)
+def test_letters_of_base64_are_mended_where_its_key_is_proven(form, letters):
+    text, private_key, _, _ = BARE[form]
+    verified(cdp_jwt.ApiKey(NAME, LETTERS[letters](text)).ws_jwt(), private_key)
+
+
+def test_letters_of_a_bare_seed_are_taken_as_they_are():
+    seed = base64.b64encode(b"\xfb\xff" * 16).decode()
+    assert cdp_jwt.ApiKey(NAME, seed).warnings == (SEED,)
+    for form in ("no padding", "URL-safe"):
+        make = functools.partial(cdp_jwt.ApiKey, NAME, LETTERS[form](seed))
+        assert refused(make, seed) == NEITHER
+
+
+# Secrets of this run. Those of Ed25519 begin with each character of base64, as some are
+# like a path (/) or the beginning of JSON ({, e in base64).
+RUN = secrets.randbits(32)
+
+
+def run_secrets() -> Iterator[tuple[str, object]]:
+    chance = random.Random(RUN)
+    for number in range(64):
+        seed = bytes([number << 2 | chance.getrandbits(2)]) + chance.randbytes(31)
+        private_key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+        yield portal(private_key), private_key
+        yield base64.b64encode(b"{" + seed[1:]).decode(), None
+    for _ in range(16):
+        private_key = ec.derive_private_key(chance.getrandbits(255) + 1, ec.SECP256R1())
+        yield pem(private_key), private_key
+
+
+def test_secrets_of_this_run_sign_and_never_leak(vectors, tmp_path):
+    vectors.notes.append(f"secrets of this run: {RUN}")
+    for secret, private_key in run_secrets():
+        key = cdp_jwt.ApiKey(NAME, secret)
+        if private_key:
+            verified(key.ws_jwt(), private_key)
+        for function, *arguments in (
+            (cdp_jwt.ApiKey, secret, NAME),
+            (cdp_jwt.ApiKey, "", secret),
+            (cdp_jwt.ApiKey.from_file, secret),
+            (cdp_jwt.ApiKey.from_file, f"{tmp_path}/{flipped(secret, 40)}"),
+            (cdp_jwt.ApiKey.from_env, {"CDP_KEY_FILE": secret}),
+            (cdp_jwt.build_ws_jwt, secret, secret),
+        ):
+            refused(functools.partial(function, *arguments), secret)
+
+
+# Mistakes. Keys of refused kinds are made where they are used: a machine in FIPS mode
+# has not all of them.
 
 TAKES = "; Coinbase takes ECDSA P-256 or Ed25519"
 PASTE = "; paste the private key, `privateKey` in the key file"
@@ -455,17 +742,42 @@ AGAIN = "; copy it again from the key file, or create a new key"
 GIVE_PATH = "; give it with --key-file, CDP_KEY_FILE or ApiKey.from_file"
 CREATE = "; create a CDP API key in the portal"
 PUBLIC = f"this is a public key{PASTE}"
-NOT_WHOLE = f"this is a key cut off, damaged or of a rare kind{AGAIN}"
-HALVES = f"this is a damaged Ed25519 key, or a Coinbase Exchange secret{AGAIN}"
-PLACEHOLDER = f"this is a placeholder{PASTE}"
+ENCRYPTED = "this is an encrypted key; decrypt it with openssl pkey"
+CERTIFICATE = f"this is a certificate{PASTE}"
+OPENSSL = "openssl ec -in OLD -conv_form uncompressed -param_enc named_curve -out NEW"
+CUT_OFF = (
+    "this is a key that is cut off, damaged or in an unusual form; copy it again from the"
+    f" key file, or make its form the usual one: {OPENSSL}"
+)
+UNPROVEN = f"this key is damaged: its public part is not that of its secret{AGAIN}"
+HALVES = (
+    "this is a damaged Ed25519 key (its second half is not the public key of its first),"
+    f" or a Coinbase Exchange secret{AGAIN}"
+)
+NO_END = f"this is a key without its line -----END ... PRIVATE KEY-----{AGAIN}"
+NO_BEGIN = f"this is a key without its line -----BEGIN ... PRIVATE KEY-----{AGAIN}"
+DASHES = (
+    "this is a key whose BEGIN and END lines differ, or have not five dashes on each"
+    f" side{AGAIN}"
+)
+FIRST_LINE = (
+    "this is only the first line of a key; quote it, in one line with \\n for each line"
+    " break, or use a key file"
+)
+UNUSUAL = f"this is a P-256 key in an unusual form; make it the usual one: {OPENSSL}"
+PLACEHOLDER = "this is a placeholder; put the value there, from the key file"
+REFERENCE = "this is a reference that nothing has resolved; give the value itself"
 PATH = f"this is a path{GIVE_PATH}"
 LEGACY = f"this is the secret of a legacy (HMAC) API key{CREATE}"
-NEITHER = f"this is neither PEM nor base64 of 64 bytes{PASTE}"
-ENCRYPTED = "this is an encrypted PEM; decrypt it with openssl pkey"
-SWAPPED = "the name looks like a key: name and secret are swapped"
+NEITHER = f"this is neither PEM nor base64 of 64 bytes (or 32, with its =){PASTE}"
 IS_NAME = f"this is a key's name{PASTE}"
-JSON_FILE = f"this is a whole JSON key file{GIVE_PATH}"
-PASSWORD = BestAvailableEncryption(b"password")
+WALLET = f"this is a CDP wallet secret, which signs no API calls{PASTE}"
+SEVERAL = "this is several keys; keep only the right one"
+BAD_JSON = f"this is damaged JSON{AGAIN}"
+ARRAY = f"this is JSON, but an array{PASTE}"
+OTHER_NAME = "the name in the key file is not the name given; leave out the one given"
+JWK = f"this is a JWK (RFC 7517), not a key file{CREATE}"
+ENCRYPTION = BestAvailableEncryption(b"password")
 
 
 def vector(name: str) -> str:
@@ -481,6 +793,19 @@ def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
+def certificate() -> bytes:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    day = datetime.datetime(2026, 1, 1)
+    builder = x509.CertificateBuilder(name, name, P256.public_key(), 7, day, day)
+    return builder.sign(P256, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def public_der(private_key) -> bytes:
+    return private_key.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+
+
 def base64_of(length: int) -> str:
     return base64.b64encode(bytes(range(7, 7 + length))).decode()
 
@@ -490,202 +815,285 @@ def flipped(text: str, at: int) -> str:
     return text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
 
 
-# A P-256 key whose public half was left out (RFC 5915 allows that).
-WITHOUT_PUBLIC = base64.b64encode(
-    bytes.fromhex("30310201010420")
-    + P256.private_numbers().private_value.to_bytes(32, "big")
-    + bytes.fromhex("a00a06082a8648ce3d030107")
-).decode()
-
-REFUSED = {
-    "public key": (public_pem(P256), PUBLIC),
-    "public key, Ed25519": (public_pem(ED25519), PUBLIC),
-    "public key, one line": (public_pem(P256).replace("\n", r"\n"), PUBLIC),
-    "public key without PEM lines": (body(public_pem(P256)), PUBLIC),
-    "public key without PEM lines, Ed25519": (body(public_pem(ED25519)), PUBLIC),
-    "public key of OpenSSH": (vector("OpenSSH/ed25519-nopsw.key.pub"), PUBLIC),
-    "certificate": (
-        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
-        f"this is a certificate{PASTE}",
-    ),
-    "OpenSSH key": (
-        vector("OpenSSH/ecdsa-nopsw.key"),
-        f"this is an OpenSSH key{PASTE}",
-    ),
-    "encrypted PKCS8": (pem(P256, PrivateFormat.PKCS8, PASSWORD), ENCRYPTED),
-    "encrypted SEC1": (
-        pem(P256, PrivateFormat.TraditionalOpenSSL, PASSWORD),
-        ENCRYPTED,
-    ),
-    "RSA": (pem(rsa_key()), f"this is a RSA key{TAKES}"),
-    "RSA, PKCS8": (pkcs8(rsa_key()), f"this is a RSA key{TAKES}"),
-    "DSA": (
-        vector("Traditional_OpenSSL_Serialization/dsa.2048.pem"),
-        NOT_WHOLE,
-    ),
-    "P-384": (pem(on_curve(ec.SECP384R1())), f"this is a P-384 key{TAKES}"),
-    "P-384, PKCS8": (pkcs8(on_curve(ec.SECP384R1())), f"this is a P-384 key{TAKES}"),
-    "P-384 without PEM lines": (
-        body(pem(on_curve(ec.SECP384R1()))),
-        f"this is a P-384 key{TAKES}",
-    ),
-    "P-521": (pem(on_curve(ec.SECP521R1())), NOT_WHOLE),
-    "secp256k1": (pem(on_curve(ec.SECP256K1())), f"this is a secp256k1 key{TAKES}"),
-    "secp256k1, PKCS8": (
-        pkcs8(on_curve(ec.SECP256K1())),
-        f"this is a secp256k1 key{TAKES}",
-    ),
-    "brainpool": (
-        pem(on_curve(ec.BrainpoolP256R1())),
-        f"this is a brainpool key{TAKES}",
-    ),
-    "X25519": (
-        pkcs8(x25519.X25519PrivateKey.generate()),
-        f"this is a X25519 key{TAKES}",
-    ),
-    "Ed448": (pkcs8(ed448.Ed448PrivateKey.generate()), f"this is a Ed448 key{TAKES}"),
-    "explicit curve parameters": (
-        vector("EC/secp256r1-explicit-seed.pem"),
-        NOT_WHOLE,
-    ),
-    "the documentation's placeholder": (
-        "-----BEGIN EC PRIVATE KEY-----\nYOUR PRIVATE KEY\n-----END EC PRIVATE KEY-----",
-        PLACEHOLDER,
-    ),
-    "placeholder in words": ("YOUR_API_SECRET", PLACEHOLDER),
-    "placeholder in braces": ("{api_secret}", PLACEHOLDER),
-    "placeholder in angle brackets": ("<your secret>", PLACEHOLDER),
-    "placeholder of dots": (
-        "-----BEGIN EC PRIVATE KEY-----\n...\n-----END EC PRIVATE KEY-----",
-        PLACEHOLDER,
-    ),
-    "path of the key file": ("/home/me/cdp_api_key.json", PATH),
-    "path, relative": ("cdp_api_key.json", PATH),
-    "path in the home directory": ("~/keys/coinbase", PATH),
-    "path of Windows": (r"C:\Users\me\cdp_api_key.json", PATH),
-    "wallet secret": (
-        body(PKCS8),
-        f"this is a CDP wallet secret, which signs no API calls{PASTE}",
-    ),
-    "legacy secret": ("k7mQz2Xw9Lp4Rt8Vb3Nc6Yd1Hs5Jf0Ga", LEGACY),
-    "Exchange secret": (base64_of(64), HALVES),
-    "key's name": (NAME, IS_NAME),
-    "key's name, UUID": (UUID, IS_NAME),
-    "whole JSON file": (json.dumps({"id": NAME, "privateKey": SEC1}), JSON_FILE),
-    "whole JSON file, Ed25519": (
-        json.dumps({"id": NAME, "privateKey": PORTAL}),
-        JSON_FILE,
-    ),
-    "two keys": (SEC1 + pem(OTHER_P256), "this is several keys; leave the right one"),
-    "the same key twice": (SEC1 + SEC1, "this is several keys; leave the right one"),
-    "cut off before the END line": (SEC1[:150], NOT_WHOLE),
-    "cut off after the BEGIN line": (SEC1.split("\n", 1)[1], NOT_WHOLE),
-    "a dash of the BEGIN line lost": (SEC1[1:], NOT_WHOLE),
-    "labels that differ": (SEC1.replace("END EC", "END"), NOT_WHOLE),
-    "a line lost": ("\n".join(SEC1.split("\n")[:2] + SEC1.split("\n")[3:]), NOT_WHOLE),
-    "a character lost": (SEC1[:80] + SEC1[81:], NOT_WHOLE),
-    "a character no base64 has": (SEC1[:80] + "!" + SEC1[81:], NOT_WHOLE),
-    "the secret part altered": (flipped(SEC1, 60), NOT_WHOLE),
-    "the public part altered": (flipped(SEC1, 150), NOT_WHOLE),
-    "the version altered": (flipped(SEC1, 36), NOT_WHOLE),
-    "PKCS8 altered": (flipped(PKCS8, 130), NOT_WHOLE),
-    "SEC1 body altered": (flipped(body(SEC1), 60), NOT_WHOLE),
-    "SEC1 without its public half": (
-        f"-----BEGIN EC PRIVATE KEY-----\n{WITHOUT_PUBLIC}\n-----END EC PRIVATE KEY-----",
-        NOT_WHOLE,
-    ),
-    "Ed25519 PKCS8 without PEM lines": (body(ED_PEM), NOT_WHOLE),
-    "Ed25519 seed altered": (flipped(PORTAL, 10), HALVES),
-    "Ed25519 public half altered": (flipped(PORTAL, 60), HALVES),
-    "Ed25519 halves exchanged": (
-        base64.b64encode(raw_public(ED25519) + raw(ED25519)).decode(),
-        HALVES,
-    ),
-    "Ed25519 with a character lost": (PORTAL[:30] + PORTAL[31:], NEITHER),
-    "Ed25519 without padding": (PORTAL.rstrip("="), NEITHER),
-    "33 bytes": (base64_of(33), NEITHER),
-    "words": ("correct horse battery staple", NEITHER),
-    "empty": ("", "the key's secret is empty, not text; is it set?"),
-    "white space": (" \n", "the key's secret is empty, not text; is it set?"),
-    "None": (None, "the key's secret is NoneType, not text; is it set?"),
-    "bytes": (SEC1.encode(), "the key's secret is bytes, not text; is it set?"),
-}
+KINDS = {  # how a kind of key is made -> how it is called
+    "an RSA key": rsa_key,
+    "a DSA key": lambda: load_pem_private_key(vector("Traditional_OpenSSL_Serialization/dsa.2048.pem").encode(), None),
+    "a P-384 key": lambda: on_curve(ec.SECP384R1()),
+    "a P-521 key": lambda: on_curve(ec.SECP521R1()),
+    "a secp224r1 key": lambda: on_curve(ec.SECP224R1()),
+    "a secp256k1 key": lambda: on_curve(ec.SECP256K1()),
+    "a brainpool key": lambda: on_curve(ec.BrainpoolP256R1()),
+    "an X25519 key": x25519.X25519PrivateKey.generate,
+    "an X448 key": x448.X448PrivateKey.generate,
+    "an Ed448 key": ed448.Ed448PrivateKey.generate,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", REFUSED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_kind_of_key_is_named_in_every_form(kind):
+    try:
+        private_key = KINDS[kind]()
+    except (
+        UnsupportedAlgorithm,
+        ValueError,
+        cryptography.exceptions.InternalError,
+    ) as error:
+        pytest.skip(f"this OpenSSL has none: {type(error).__name__}")
+    texts = [pkcs8(private_key)]
+    with contextlib.suppress(
+        ValueError
+    ):  # X25519 and the like have no form of their own
+        texts.append(pem(private_key))
+    for text in texts:
+        for secret in (text, text.replace("\n", r"\n"), body(text), code_of(text)):
+            message = refused(functools.partial(cdp_jwt.ApiKey, NAME, secret), secret)
+            assert message == f"this is {kind}{TAKES}"
+    encrypted = pem(private_key, PrivateFormat.PKCS8, ENCRYPTION)
+    assert refused(lambda: cdp_jwt.ApiKey(NAME, encrypted), encrypted) == ENCRYPTED
+
+
+# Whole P-256 keys of other tools that are not taken, but can be mended by OpenSSL.
+ODD_CLOTHES = {
+    "no public part, SEC1 (openssl ec -no_public)": lambda: as_pem(sec1_of(P256, point=b""), "EC PRIVATE KEY"),
+    "no public part, PKCS8 (SunEC, keytool)": lambda: as_pem(pkcs8_of(sec1_of(P256, b"", b""))),
+    "a compressed point, SEC1": lambda: as_pem(sec1_of(P256, point=point_of(P256, PublicFormat.CompressedPoint)), "EC PRIVATE KEY"),
+    "a compressed point, PKCS8": lambda: as_pem(pkcs8_of(sec1_of(P256, b"", point_of(P256, PublicFormat.CompressedPoint)))),
+    "explicit parameters": lambda: vector("EC/secp256r1-explicit-seed.pem"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("clothes", ODD_CLOTHES)
+def test_whole_p256_key_in_an_unusual_form_gets_the_line_that_mends_it(clothes):
+    secret = ODD_CLOTHES[clothes]()
+    known = {UNUSUAL}
+    try:
+        serialization.load_der_private_key(base64.b64decode(body(secret)), None)
+    except (ValueError, NotImplementedError, UnsupportedAlgorithm):
+        known = {CUT_OFF}  # an old cryptography cannot tell
+    assert refused(lambda: cdp_jwt.ApiKey(NAME, secret), secret) in known
+    if shutil.which("openssl"):
+        command = OPENSSL.replace("OLD", "/dev/stdin").replace("-out NEW", "")
+        words = command.split()
+        mended = subprocess.run(
+            words, input=secret, capture_output=True, text=True, check=False
+        )
+        if mended.returncode == 0:
+            cdp_jwt.ApiKey(NAME, mended.stdout)
+
+
+MISTAKES = {
+    "public key": (lambda: public_pem(P256), PUBLIC),
+    "public key, Ed25519": (lambda: public_pem(ED25519), PUBLIC),
+    "public key, one line": (lambda: public_pem(P256).replace("\n", r"\n"), PUBLIC),
+    "public key without PEM lines": (lambda: body(public_pem(P256)), PUBLIC),
+    "public key without PEM lines, Ed25519": (lambda: body(public_pem(ED25519)), PUBLIC),
+    "public key of OpenSSH": (lambda: vector("OpenSSH/ed25519-nopsw.key.pub"), PUBLIC),
+    "certificate": (lambda: as_pem(certificate(), "CERTIFICATE"), CERTIFICATE),
+    "certificate, cut off": (lambda: "-----BEGIN CERTIFICATE-----\nMIIB" + "A" * 40, CERTIFICATE),
+    "certificate without PEM lines": (lambda: base64.b64encode(certificate()).decode(), CERTIFICATE),
+    "OpenSSH key": (lambda: vector("OpenSSH/ecdsa-nopsw.key"), f"this is an OpenSSH key{PASTE}"),
+    "encrypted PKCS8": (lambda: pem(P256, PrivateFormat.PKCS8, ENCRYPTION), ENCRYPTED),
+    "encrypted SEC1": (lambda: pem(P256, PrivateFormat.TraditionalOpenSSL, ENCRYPTION), ENCRYPTED),
+    "EC PARAMETERS alone": (lambda: EC_PARAMETERS, f"this is the parameters of a key alone{AGAIN}"),
+    "the documentation's placeholder": (lambda: as_pem(b"").replace("\n\n", "\nYOUR PRIVATE KEY\n"), PLACEHOLDER),
+    "placeholder of dots": (lambda: as_pem(b"").replace("\n\n", "\n...\n"), PLACEHOLDER),
+    "placeholder in words": (lambda: "YOUR_API_SECRET", PLACEHOLDER),
+    "placeholder in braces": (lambda: "{api_secret}", PLACEHOLDER),
+    "placeholder in double braces": (lambda: "{{ coinbase_secret }}", PLACEHOLDER),
+    "placeholder in angle brackets": (lambda: "<your secret>", PLACEHOLDER),
+    "JavaScript's undefined": (lambda: "undefined", PLACEHOLDER),
+    "JSON's null": (lambda: "null", PLACEHOLDER),
+    "Python's None": (lambda: "None", PLACEHOLDER),
+    "an object of JavaScript": (lambda: "[object Object]", PLACEHOLDER),
+    "letters to be replaced": (lambda: "xxxxxxxx", PLACEHOLDER),
+    "1Password": (lambda: "op://vault/coinbase/secret", REFERENCE),
+    "AWS": (lambda: "arn:aws:secretsmanager:us-east-1:1:secret:coinbase", REFERENCE),
+    "Azure": (lambda: "@Microsoft.KeyVault(SecretUri=https://x.vault.azure.net/secrets/y)", REFERENCE),
+    "a shell's variable": (lambda: "$COINBASE_API_SECRET", REFERENCE),
+    "a shell's variable in braces": (lambda: "${COINBASE_API_SECRET}", REFERENCE),
+    "Windows' variable": (lambda: "%COINBASE_API_SECRET%", REFERENCE),
+    "path of the key file": (lambda: "/home/me/cdp_api_key.json", PATH),
+    "path, relative": (lambda: "cdp_api_key.json", PATH),
+    "path in the home directory": (lambda: "~/keys/coinbase", PATH),
+    "path of Windows": (lambda: r"C:\new\keys.json", PATH),
+    "wallet secret": (lambda: body(PKCS8), WALLET),
+    "legacy secret": (lambda: "k7mQz2Xw9Lp4Rt8Vb3Nc6Yd1Hs5Jf0Ga", LEGACY),
+    "Exchange secret": (lambda: base64_of(64), HALVES),
+    "key's name": (lambda: NAME, IS_NAME),
+    "key's name, UUID": (lambda: UUID, IS_NAME),
+    "JSON key file of another key": (lambda: json.dumps({"id": UUID, "privateKey": SEC1}), OTHER_NAME),
+    "JSON array": (lambda: json.dumps([NAME, SEC1]), ARRAY),
+    "JSON, cut off": (lambda: json.dumps({"id": NAME, "privateKey": SEC1})[:-9], BAD_JSON),
+    "JWK": (lambda: json.dumps({"kty": "EC", "crv": "P-256", "d": BARE_SEED}), JWK),
+    "JWK of a private key's JSON": (lambda: json.dumps({"id": NAME, "privateKey": {"kty": "EC"}}), "the key's secret is dict, not text; is it set?"),
+    "two keys": (lambda: SEC1 + pem(OTHER_P256), SEVERAL),
+    "the same key twice": (lambda: SEC1 + SEC1, SEVERAL),
+    "the first line alone": (lambda: "-----BEGIN EC PRIVATE KEY-----", FIRST_LINE),
+    "the first word alone": (lambda: "-----BEGIN", FIRST_LINE),
+    "the first line and a quote": (lambda: '"-----BEGIN EC PRIVATE KEY-----', FIRST_LINE),
+    "no END line": (lambda: SEC1[:150], NO_END),
+    "no BEGIN line": (lambda: SEC1.split("\n", 1)[1], NO_BEGIN),
+    "a dash of the BEGIN line lost": (lambda: SEC1[1:], DASHES),
+    "four dashes": (lambda: SEC1.replace("-----", "----"), DASHES),
+    "labels that differ": (lambda: SEC1.replace("END EC", "END"), DASHES),
+    "a line lost": (lambda: "\n".join(SEC1.split("\n")[:2] + SEC1.split("\n")[3:]), CUT_OFF),
+    "a character lost": (lambda: SEC1[:80] + SEC1[81:], CUT_OFF),
+    "a character no base64 has": (lambda: SEC1[:80] + "!" + SEC1[81:], CUT_OFF),
+    "the secret part altered": (lambda: flipped(SEC1, 60), UNPROVEN),
+    "the public part altered": (lambda: flipped(SEC1, 150), UNPROVEN),
+    "PKCS8 altered": (lambda: flipped(PKCS8, 130), UNPROVEN),
+    "BouncyCastle's altered": (lambda: flipped(JAVA, 80), UNPROVEN),
+    "Windows' altered": (lambda: flipped(WINDOWS, 90), UNPROVEN),
+    "SEC1 body altered": (lambda: flipped(body(SEC1), 20), UNPROVEN),
+    "SEC1 body, its fixed part altered": (lambda: flipped(body(SEC1), 60), CUT_OFF),
+    "SEC1 body with a character lost": (lambda: body(SEC1)[:60] + body(SEC1)[61:], NEITHER),
+    "Ed25519 seed altered": (lambda: flipped(PORTAL, 10), HALVES),
+    "Ed25519 public half altered": (lambda: flipped(PORTAL, 60), HALVES),
+    "Ed25519 halves exchanged": (lambda: base64.b64encode(raw_public(ED25519) + raw(ED25519)).decode(), HALVES),
+    "Ed25519 with a character lost": (lambda: PORTAL[:30] + PORTAL[31:], NEITHER),
+    "33 bytes": (lambda: base64_of(33), NEITHER),
+    "words": (lambda: "correct horse battery staple", NEITHER),
+    "empty": (lambda: "", "the key's secret is empty; is it set?"),
+    "white space": (lambda: " \n", "the key's secret is empty; is it set?"),
+    "quotes of nothing": (lambda: '""', "the key's secret is empty; is it set?"),
+    "None": (lambda: None, "the key's secret is NoneType, not text; is it set?"),
+    "bytes": (lambda: bytes(SEC1, "ascii"), "the key's secret is bytes, not text; is it set?"),
+    "over 8 KiB": (lambda: SEC1 * 40, f"the key's secret has 9080 characters, and a key has about 250{AGAIN}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_is_named_and_the_remedy_given(mistake):
-    secret, message = REFUSED[mistake]
+    make, message = MISTAKES[mistake]
+    try:
+        secret = make()
+    except (ValueError, UnsupportedAlgorithm, cryptography.exceptions.InternalError):
+        pytest.skip("this OpenSSL makes no such key")
     text = secret.decode() if isinstance(secret, bytes) else secret or ""
     assert refused(lambda: cdp_jwt.ApiKey(NAME, secret), text) == message
     assert refused(lambda: cdp_jwt.build_ws_jwt(NAME, secret), text) == message
 
 
+GIVE_NAME = "; give the key's name, `name` or `id` in the key file"
+LIKE_KEY = f"the name looks like a key: {GIVE_NAME[2:]}"
+SWAPPED = "the name looks like a key: name and secret are swapped"
+UNSET = "the key's name is a placeholder; put the value there, from the key file"
+UNRESOLVED = (
+    "the key's name is a reference that nothing has resolved; give the value itself"
+)
+
+
+def has(character: str, position: int) -> str:
+    return f"the key's name has {character} at position {position}{GIVE_NAME}"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (SEC1, SWAPPED),
-        (PORTAL, SWAPPED),
-        (BARE_SEED, SWAPPED),
-        (body(PKCS8), SWAPPED),
-        (body(SEC1)[:60], SWAPPED),
-        (PORTAL.rstrip("="), SWAPPED),
-        (PORTAL[:40] + " " + PORTAL[41:], SWAPPED),
+        *[(text, LIKE_KEY) for text in (SEC1, PORTAL, BARE_SEED, body(PKCS8), body(SEC1)[:60],
+                                        PORTAL.rstrip("="), f"{PORTAL},", f"secret={BARE_SEED}",
+                                        BARE_SEED.replace("/", "_").rstrip("="))],
+        (PORTAL[:40] + " " + PORTAL[41:], LIKE_KEY),
+        (public_pem(P256), f"the name is a public key{GIVE_NAME}"),
         (None, "the key's name is NoneType, not text; is it set?"),
-        ("", "the key's name is empty, not text; is it set?"),
-        (
-            "organizations/{org_id}/apiKeys/{key_id}",
-            f"the key's name is a placeholder or damaged{AGAIN}",
-        ),
-        ("YOUR API KEY", f"the key's name is a placeholder or damaged{AGAIN}"),
-        (
-            "organizations/a\x1b[31m",
-            f"the key's name is a placeholder or damaged{AGAIN}",
-        ),
-        ("organizations/a\nb", f"the key's name is a placeholder or damaged{AGAIN}"),
-        ("a.b/" * 75, f"the key's name is a placeholder or damaged{AGAIN}"),
-        ("n" * 40, SWAPPED),
-        (f"{PORTAL},", SWAPPED),
-        (f"secret={BARE_SEED}", SWAPPED),
+        (7, "the key's name is int, not text; is it set?"),
+        ("", "the key's name is empty; is it set?"),
+        ("organizations/{org_id}/apiKeys/{key_id}", UNSET),
+        ("organizations/ORG_ID/apiKeys/KEY_ID", UNSET),
+        ("organizations/<org>/apiKeys/<key>", UNSET),
+        *[(text, UNSET) for text in ("YOUR API KEY", "null", "undefined", "None", "xxxx", "...")],
+        *[(text, UNRESOLVED) for text in ("$KEY", "${KEY}", "%KEY%", "op://a/b/c", "arn:aws:x")],
+        (f"COINBASE_API_KEY={NAME}", has("'='", 17)),
+        ("organizations/a b", has("' '", 16)),
+        ("organizations/a,b", has("','", 16)),
+        ("organizations/a\x1b[31m", has(r"'\x1b'", 16)),
+        ("organizations/a\nb", has(r"'\n'", 16)),
+        ("ключ", has(r"'\u043a'", 1)),
+        ('a"b', has("'\"'", 2)),
+        ("a.b/" * 75, f"the key's name has 300 characters{GIVE_NAME}"),
+        ("n" * 9000, f"the key's name has 9000 characters, and a key has about 250{AGAIN}"),
     ],
-)
+)  # fmt: skip
 def test_name_that_is_none_is_refused(name, message):
-    assert refused(lambda: cdp_jwt.ApiKey(name, PORTAL), name or "") == message
+    text = str(name or "")
+    assert refused(lambda: cdp_jwt.ApiKey(name, PORTAL), f"{text}\n{PORTAL}") == message
 
 
-def test_name_is_mended_as_the_secret_is():
-    key = cdp_jwt.ApiKey(f'\ufeff"{NAME}"\n', PORTAL)
-    repairs = ("name: invisible characters removed", "name: quotes removed")
-    assert (key.name, key.repairs) == (NAME, repairs)
+@pytest.mark.parametrize("secret", [SEC1, PORTAL, BARE_SEED])
+@pytest.mark.parametrize("name", [NAME, UUID, f" {NAME}\n"])
+def test_swapped_is_said_of_what_is_swapped(name, secret):
+    assert refused(lambda: cdp_jwt.ApiKey(secret, name), secret) == SWAPPED
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("text", "repairs"),
     [
-        'key "1" \\ ключ',
-        "n" * 39,
-        "organizations/exampleorg/apiKeys/examplekey",
-        f"organizations/{'a' * 32}/apiKeys/{'b' * 32}",
+        (f"\ufeff{NAME}\n", ["invisible characters removed"]),
+        (f'"{NAME}"', ["quotes removed"]),
+        (f'"{NAME}",', ["quotes removed"]),
+        (f'"name": "{NAME}",', ["the name of its field removed", "quotes removed"]),
+        (f'  "id": "{NAME}"', ["the name of its field removed", "quotes removed"]),
+        (rf"{NAME}\n", [r"escaped line breaks (\n) made real"]),
     ],
 )
-def test_name_is_any_printable_text(name):
-    key = cdp_jwt.ApiKey(name, PORTAL)
-    token = verified(key.ws_jwt(), ED25519)
-    assert (token["kid"], token["sub"]) == (name, name)
-
-
-def test_name_has_up_to_299_characters():
-    name = "a.b/" * 74 + "n.n"
-    key = cdp_jwt.ApiKey(name, PORTAL)
-    assert key.name == name
-    assert cdp_jwt.inspect_jwt(key.ws_jwt(), key=key).problems == ()
+def test_name_is_mended_as_the_secret_is(text, repairs):
+    key = cdp_jwt.ApiKey(text, PORTAL)
+    assert key.name == NAME
+    assert key.repairs == tuple(f"name: {repair}" for repair in repairs)
 
 
 @pytest.mark.parametrize(
-    "form", ["SEC1 PEM", "PKCS8 PEM", "Ed25519 as the portal writes it"]
+    ("name", "warned"),
+    [
+        (NAME, False),
+        (UUID, False),
+        (UUID.upper(), False),
+        ("organizations/exampleorg/apiKeys/examplekey", False),
+        (f"organizations/{'a' * 32}/apiKeys/{'b' * 32}", False),
+        (f"organizations/{'a1B' * 12}/apiKeys/{'b1C' * 12}", False),
+        ("my-key", True),
+        (f"apiKeys/{UUID}", True),
+        ("n" * 39, True),
+        ("a.b/" * 74 + "n.n", True),
+        (UUID.replace("-", ""), True),
+    ],
 )
+def test_name_of_no_known_form_signs_with_a_warning(name, warned):
+    key = cdp_jwt.ApiKey(name, PORTAL)
+    assert key.warnings == ((NICKNAME,) if warned else ())
+    token = key.ws_jwt()  # which joserfc takes up to 512 octets of header
+    claims = jwt.decode(token, ED25519.public_key(), ["EdDSA"])
+    assert jwt.get_unverified_header(token)["kid"] == claims["sub"] == name
+
+
+@pytest.mark.parametrize("dress", CALLERS.values(), ids=CALLERS)
+def test_name_and_secret_are_the_exact_texts_of_the_caller(
+    dress, algorithm, private_key
+):
+    secret = SECRETS[algorithm]
+    for key in (
+        cdp_jwt.ApiKey(dress(NAME), dress(secret)),
+        cdp_jwt.ApiKey.from_env({"COINBASE_API_KEY": dress(NAME), "COINBASE_API_SECRET": dress(secret)}),
+    ):  # fmt: skip
+        assert type(key.name) is str
+        assert verified(key.ws_jwt(), private_key)["kid"] == NAME
+
+
+@pytest.mark.parametrize("wrong", NO_TEXTS, ids=repr)
+def test_what_is_no_text_is_no_key(wrong):
+    for call in (
+        lambda: cdp_jwt.ApiKey(wrong, PORTAL),
+        lambda: cdp_jwt.ApiKey(NAME, wrong),
+        lambda: cdp_jwt.build_ws_jwt(wrong, PORTAL),
+        lambda: cdp_jwt.build_ws_jwt(NAME, wrong),
+    ):
+        assert "not text; is it set?" in refused(call, PORTAL)
+
+
+@pytest.mark.parametrize("form", PEMS.keys() - {"Ed25519"} | {"portal"})
 def test_no_key_with_a_flipped_bit_is_accepted(form):
-    """Each bit of each octet; the form without proof, a bare seed, is the exception."""
-    secret = ACCEPTED[form][0]
+    """Each bit of each octet; the forms without proof, a seed's, are the exception."""
+    secret = PORTAL if form == "portal" else PEMS[form][0]
     octets = base64.b64decode(body(secret) or secret)
     label = re.match("-----BEGIN ([A-Z ]+)-----", secret)
     accepted = []
@@ -695,12 +1103,9 @@ def test_no_key_with_a_flipped_bit_is_accepted(form):
         text = base64.b64encode(bytes(damaged)).decode()
         if label:
             text = f"-----BEGIN {label[1]}-----\n{text}\n-----END {label[1]}-----"
-        try:
+        with contextlib.suppress(cdp_jwt.InvalidKeyError):
             cdp_jwt.ApiKey(NAME, text)
-        except cdp_jwt.InvalidKeyError:
-            continue
-        accepted.append(bit)
-    assert len(octets) in (121, 138, 64)
+            accepted.append(bit)
     assert accepted == []
 
 
@@ -723,19 +1128,15 @@ ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 )
 def test_p256_scalar_is_below_the_order(scalar, accepted):
     """`cryptography` up to 42 derives a key even from order + 1, whose DER agrees."""
-    point = ec.derive_private_key(scalar % ORDER or 1, ec.SECP256R1()).public_key()
-    uncompressed = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    der = (
-        bytes.fromhex("30770201010420")
-        + scalar.to_bytes(32, "big")
-        + bytes.fromhex("a00a06082a8648ce3d030107a144034200")
-        + uncompressed
-    )
-    secret = base64.b64encode(der).decode()
+    private_key = ec.derive_private_key(scalar % ORDER or 1, ec.SECP256R1())
+    octets = sec1_of(private_key)
+    octets = octets.replace(scalar_of(private_key), scalar.to_bytes(32, "big"))
+    secret = base64.b64encode(octets).decode()
     if accepted:
         assert cdp_jwt.ApiKey(NAME, secret).algorithm == "ES256"
     else:
-        assert refused(lambda: cdp_jwt.ApiKey(NAME, secret), secret) == NOT_WHOLE
+        message = refused(lambda: cdp_jwt.ApiKey(NAME, secret), secret)
+        assert message == f"this key is damaged: its secret is no P-256 key{AGAIN}"
 
 
 def test_every_key_file_of_cryptographys_vectors_is_accepted_rightly_or_refused(
@@ -754,26 +1155,58 @@ def test_every_key_file_of_cryptographys_vectors_is_accepted_rightly_or_refused(
                 accepted[path.name] = cdp_jwt.ApiKey(NAME, text), text
             except cdp_jwt.InvalidKeyError as error:
                 assert_secret_free(error, text)
+                assert "unexpected" not in str(error)
                 refusals += 1
     for key, text in accepted.values():
         verified(key.ws_jwt(), load_pem_private_key(text.encode(), None))
     assert sorted(accepted) == [
+        "ec-consistent-curve.pem",
         "ec_private_key.pem",
         "ecc_private_with_rfc5915_ext.pem",
         "ed25519-pkcs8.pem",
         "high-bit-set.pem",
     ]
-    assert refusals >= 137
+    assert refusals >= 136
 
 
-def test_ed25519_that_openssl_lacks_is_named(monkeypatch):
-    def unsupported(_):
-        raise cdp_jwt.UnsupportedAlgorithm("not in FIPS mode")
+class Refusing:
+    """A key or a class of `cryptography`, where OpenSSL's configuration forbids it."""
 
-    stand_in = type("Ed25519PrivateKey", (), {"from_private_bytes": unsupported})
-    monkeypatch.setattr(cdp_jwt.ed25519, "Ed25519PrivateKey", stand_in)
-    message = "this OpenSSL has no Ed25519; use a P-256 key"
-    assert refused(lambda: cdp_jwt.ApiKey(NAME, PORTAL), PORTAL) == message
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def refuse(self, *_):
+        raise self.error
+
+    from_private_bytes = derive_private_key = sign = refuse
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnsupportedAlgorithm("ed25519 is not supported"),
+        ValueError("Invalid key"),
+        cryptography.exceptions.InternalError("Unknown OpenSSL error", []),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_openssl_that_refuses_is_named(monkeypatch, error):
+    """Which error `cryptography` raises under FIPS depends on its version."""
+    message = (
+        f"this OpenSSL refuses the key ({type(error).__name__}); is FIPS on? See"
+        " OPENSSL_CONF, and use ECDSA P-256 where Ed25519 is refused"
+    )
+    for secret in SECRETS.values():
+        make = functools.partial(cdp_jwt.ApiKey, NAME, secret)
+        with monkeypatch.context() as patch:
+            patch.setattr(cdp_jwt.ec, "derive_private_key", Refusing(error).refuse)
+            patch.setattr(cdp_jwt.ed25519, "Ed25519PrivateKey", Refusing(error))
+            assert refused(make, secret) == message
+        key = make()
+        object.__setattr__(key, "_sign", Refusing(error).sign)
+        rest_jwt = functools.partial(key.rest_jwt, "GET", "/x")
+        assert refused(rest_jwt, secret) == message
+        assert refused(key.ws_jwt, secret) == message
 
 
 @examples(300)
@@ -783,10 +1216,92 @@ def test_any_text_is_a_key_or_an_invalid_key_error(name, secret):
         cdp_jwt.ApiKey(name, secret)
 
 
+RUNS = ["\\", '"', "`", "'", "\ufeff", "A", "/", "\n", "-", "{", "[", "<", "%0A", "-----BEGIN A-----",
+        "-----END A-----", "BEGIN ", "Proc-Type:", "organizations/", "n", "rn", "=", "x", " ", ":", "a=b\n"]  # fmt: skip
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_time_for_a_secret_name_or_path_is_linear_in_its_length(run, tmp_path):
+    """Steps are counted where Python shows them, patterns are timed: 2n to n."""
+
+    def refuse(size: int) -> None:
+        text = ("x" + run * size)[: 2 * size - 1] + "x"
+        for call in (
+            lambda: cdp_jwt.ApiKey(NAME, text),
+            lambda: cdp_jwt.ApiKey(text, PORTAL),
+            lambda: cdp_jwt.ApiKey.from_file(text),
+            lambda: cdp_jwt.ApiKey.from_env({"CDP_KEY_FILE": text}),
+        ):
+            with pytest.raises(cdp_jwt.CdpError):
+                call()
+
+    def least(size: int) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            refuse(size)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    refuse(1000)  # what is imported on the way
+    limit = cdp_jwt.MAX_KEY_TEXT // 2
+    assert least(limit) < 3 * least(limit // 2) + 0.02
+    with pytest.raises(cdp_jwt.InvalidKeyError, match="about 250"):
+        cdp_jwt.ApiKey(NAME, run * 65536)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, SystemExit, MemoryError, RecursionError]
+)
+def test_what_interrupts_the_parsing_of_a_key_leaves_none_behind(monkeypatch, error):
+    def interrupt(*_):
+        raise error
+
+    monkeypatch.setattr(cdp_jwt, "_find_key", interrupt)
+    is_ours = issubclass(error, Exception)
+    kind = cdp_jwt.InvalidKeyError if is_ours else error
+    for secret in (SEC1, PORTAL):
+        message = refused(functools.partial(cdp_jwt.ApiKey, NAME, secret), secret, kind)
+        unexpected = f"an unexpected {error.__name__}; are all arguments as documented?"
+        assert message == (unexpected if is_ours else "")
+
+
+def test_arguments_that_do_not_fit_are_pythons_own_error():
+    for call in (
+        lambda: cdp_jwt.ApiKey(PORTAL),
+        lambda: cdp_jwt.ApiKey(NAME, PORTAL, (), SEC1),
+        lambda: cdp_jwt.ApiKey.from_file(PORTAL, NAME, SEC1),
+        lambda: cdp_jwt.build_ws_jwt(PORTAL),
+    ):
+        assert "argument" in refused(call, PORTAL + SEC1, TypeError)
+
+
+@needs_modes
+def test_log_handler_sees_no_key_text_in_the_functions_that_log(key_file):
+    """As a handler does that records the variables of its callers."""
+    seen = []
+
+    class Recorder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            frame = sys._getframe()
+            while frame := frame.f_back:
+                if frame.f_code.co_filename == cdp_jwt.__file__:
+                    seen.append(repr(frame.f_locals))
+
+    key_file.chmod(0o644)
+    logger, recorder = logging.getLogger("cdp_jwt"), Recorder()
+    logger.addHandler(recorder)
+    try:
+        cdp_jwt.ApiKey.from_file(key_file)
+    finally:
+        logger.removeHandler(recorder)
+    assert seen
+    assert not leaks("".join(seen), SEC1)
+
+
 # Key files
 
 EXTRA = {"publicKey": "MFkw", "scopes": ["view"], "keyType": "ecdsa", "enabled": True}
-NO_TEXT = "not the JSON or PEM of one key, up to 64 KiB of UTF-8 text"
 JSON_FILES = {
     "portal until 2025": {"name": NAME, "privateKey": SEC1},
     "portal today": {"id": NAME, "privateKey": PORTAL},
@@ -810,63 +1325,99 @@ def test_json_key_file_is_read(variant, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "content",
     [
-        "\ufeff" + json.dumps({"id": NAME, "privateKey": PORTAL}),
-        json.dumps({"id": NAME, "privateKey": SEC1}, indent=4).replace("\n", "\r\n"),
-        json.dumps({"id": NAME, "privateKey": SEC1}).replace(r"\n", "\n"),
+        ("\ufeff" + json.dumps({"id": NAME, "privateKey": PORTAL})).encode(),
+        json.dumps({"id": NAME, "privateKey": SEC1}, indent=4).replace("\n", "\r\n").encode(),
+        json.dumps({"id": NAME, "privateKey": SEC1}).replace(r"\n", "\n").encode(),
+        json.dumps({"id": NAME, "privateKey": SEC1}).encode("utf-16"),
+        b"\xfe\xff" + json.dumps({"id": NAME, "privateKey": SEC1}).encode("utf-16-be"),
     ],
-    ids=["byte order mark", "indented, CRLF", "real line breaks in the string"],
-)
-def test_json_key_file_is_read_as_editors_leave_it(text, tmp_path):
+    ids=["byte order mark", "CRLF", "line breaks in the string", "UTF-16", "UTF-16, big end first"],
+)  # fmt: skip
+def test_json_key_file_is_read_as_editors_leave_it(content, tmp_path):
     path = write_private(tmp_path / "key.json", "")
-    path.write_bytes(text.encode())
-    assert cdp_jwt.ApiKey.from_file(str(path)).name == NAME
+    path.write_bytes(content)
+    for place in (path, str(path), bytes(path), Lying(path)):
+        assert cdp_jwt.ApiKey.from_file(place).name == NAME
 
 
-@pytest.mark.parametrize("secret", [SEC1, PKCS8, PORTAL, ED_PEM])
+@pytest.mark.parametrize("secret", [SEC1, PKCS8, JAVA, PORTAL, ED_PEM])
 def test_key_file_with_the_secret_alone_takes_its_name_beside(secret, tmp_path):
     path = write_private(tmp_path / "key.pem", secret)
     assert cdp_jwt.ApiKey.from_file(path, NAME).name == NAME
     message = refused(lambda: cdp_jwt.ApiKey.from_file(path), secret)
-    assert message == f"{path}: not JSON, so give the key's name, too (--key-name)"
+    assert message == (
+        f"{path}: not JSON, so give the key's name, too (--key-name, or CDP_API_KEY_ID"
+        " beside CDP_KEY_FILE)"
+    )
+
+
+EXPECTED_ONE = (
+    "expected one of id, name, apiKeyName, accessKey and one of privateKey, secret,"
+    " privatePemKey"
+)
+DOTENV = (
+    "lines of NAME=value (.env); load them into the environment, by `uv run --env-file"
+    " FILE` or `set -a; . FILE`, and give no key file"
+)
+YAML = "YAML; expected the portal's JSON, or the PEM of one key"
+OVER = "over 64 KiB; expected the JSON or PEM of one key"
+EMPTY = "empty; expected the JSON or PEM of one key"
+NOT_TEXT = "not text (UTF-8, or UTF-16 with its mark); expected JSON or PEM"
+BINARY = "DER, not text; make it PEM: openssl pkey -inform DER -in OLD -out NEW"
+PKCS12 = "PKCS12; take its key: openssl pkcs12 -nodes -nocerts -in OLD -out NEW"
+
+
+def der_of(private_key, form=PrivateFormat.PKCS8) -> bytes:
+    return private_key.private_bytes(Encoding.DER, form, NoEncryption())
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", NO_TEXT),
-        ("{", f"damaged JSON{AGAIN}"),
-        ('{"a":' * 12000, f"damaged JSON{AGAIN}"),
-        ("{}", "0 names and 0 secrets; expected one of id, name, apiKeyName, accessKey and"
-               " one of privateKey, secret, privatePemKey"),
-        ({"id": NAME, "privateKey": SEC1, "secret": PORTAL},
-         "1 names and 2 secrets; expected one of id, name, apiKeyName, accessKey and one of"
-         " privateKey, secret, privatePemKey"),
-        ({"id": NAME, "publicKey": "MFkw"},
-         "1 names and 0 secrets; expected one of id, name, apiKeyName, accessKey and one of"
-         " privateKey, secret, privatePemKey"),
+        ("", EMPTY),
+        (" \n\n", EMPTY),
+        ("{", BAD_JSON),
+        ('{"a":' * 12000, BAD_JSON),
+        ("[" * 60000, ARRAY),
+        ("[1]", ARRAY),
+        ("{}", f"0 names and 0 secrets; {EXPECTED_ONE}"),
+        ({"id": NAME, "privateKey": SEC1, "secret": PORTAL}, f"1 names and 2 secrets; {EXPECTED_ONE}"),
+        ({"id": NAME, "publicKey": "MFkw"}, f"1 names and 0 secrets; {EXPECTED_ONE}"),
+        ({"privateKey": SEC1}, f"0 names and 1 secrets; {EXPECTED_ONE}"),
         ({"key": "0123456789abcdef0123456789abcdef", "secret": base64_of(64), "passphrase": "x"},
          f"this is a Coinbase Exchange key{CREATE}"),
+        ({"kty": "EC", "d": BARE_SEED}, JWK),
         ({"id": 7, "privateKey": SEC1}, "the key's name is int, not text; is it set?"),
-        ({"id": NAME, "privateKey": {"kty": "EC"}},
-         "the key's secret is dict, not text; is it set?"),
+        ({"id": NAME, "privateKey": {"a": "EC"}}, "the key's secret is dict, not text; is it set?"),
         ({"id": NAME, "privateKey": public_pem(P256)}, PUBLIC),
-        ("[1]", NEITHER),
+        (f"COINBASE_API_KEY={NAME}\nCOINBASE_API_SECRET={PORTAL}\n", DOTENV),
+        (f'# Coinbase\nexport A="{SEC1}"', DOTENV),
+        (f"name: {NAME}\nprivateKey: {PORTAL}\n", YAML),
+        (f"---\nprivateKey: |\n  {SEC1}", YAML),
+        (f"# Coinbase\n\ncdp:\n  name: {NAME}\n  secret: {PORTAL}\n", YAML),
+        (f"# Coinbase\n\nset A={NAME}\nset B={PORTAL}\n", DOTENV),
+        (der_of(P256), BINARY),
+        (der_of(ED25519), BINARY),
+        (bytes.fromhex("3082035902010330820315") + b"\xff" * 99, PKCS12),
+        (b"\xff\xff\0\1", NOT_TEXT),
+        (SEC1.encode("utf-16-le"), NOT_TEXT),
     ],
 )  # fmt: skip
 def test_key_file_without_a_key_is_refused(content, message, tmp_path):
-    path = write_private(tmp_path / "key.json", content)
-    name = NAME if content in ("", "[1]") else None
-    text = content if isinstance(content, str) else json.dumps(content)
-    found = refused(lambda: cdp_jwt.ApiKey.from_file(path, name), text)
+    path = write_private(tmp_path / "key.json", "")
+    content = json.dumps(content) if isinstance(content, dict) else content
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    text = base64.b64encode(content).decode() if isinstance(content, bytes) else content
+    found = refused(lambda: cdp_jwt.ApiKey.from_file(path), text)
     assert found == f"{path}: {message}"
 
 
 def test_key_file_under_another_name_is_refused(key_file):
-    assert cdp_jwt.ApiKey.from_file(key_file, NAME).name == NAME
+    assert cdp_jwt.ApiKey.from_file(key_file, Lying(NAME)).name == NAME
     message = refused(lambda: cdp_jwt.ApiKey.from_file(key_file, UUID), SEC1)
-    assert message == f"{key_file}: the name in this file is not the name given"
+    assert message == f"{key_file}: {OTHER_NAME}"
 
 
 def test_key_file_is_read_up_to_64_kib(tmp_path):
@@ -875,78 +1426,120 @@ def test_key_file_is_read_up_to_64_kib(tmp_path):
     path = write_private(tmp_path / "key.json", text.ljust(65536))
     assert cdp_jwt.ApiKey.from_file(path).name == NAME
     write_private(path, text.ljust(65537))
-    message = refused(lambda: cdp_jwt.ApiKey.from_file(path), SEC1)
-    assert message == f"{path}: {NO_TEXT}"
+    assert refused(lambda: cdp_jwt.ApiKey.from_file(path), SEC1) == f"{path}: {OVER}"
     if os.path.exists("/dev/zero"):
         message = refused(lambda: cdp_jwt.ApiKey.from_file("/dev/zero"))
-        assert message == f"/dev/zero: {NO_TEXT}"
+        assert message == f"/dev/zero: {OVER}"
 
 
 def test_key_file_that_cannot_be_read_says_why(tmp_path):
-    missing = tmp_path / "missing.json"
-    message = refused(lambda: cdp_jwt.ApiKey.from_file(missing))
-    assert message == f"{missing}: cannot be read: No such file or directory"
+    for missing in (
+        f"{tmp_path}/missing.json",
+        f"{tmp_path}/key",
+        "run/secrets/cdp_key",
+    ):
+        message = refused(functools.partial(cdp_jwt.ApiKey.from_file, missing))
+        assert message == f"{missing}: cannot be read: No such file or directory"
     message = refused(lambda: cdp_jwt.ApiKey.from_file(tmp_path))
-    assert message == f"{tmp_path}: cannot be read: Is a directory"
-    binary = tmp_path / "key.der"
-    binary.write_bytes(base64.b64decode(body(SEC1)))
-    message = refused(lambda: cdp_jwt.ApiKey.from_file(binary, NAME), SEC1)
-    assert message == f"{binary}: {NO_TEXT}"
-
-
-@pytest.mark.parametrize("secret", [SEC1, PORTAL, BARE_SEED, SEC1.replace("\n", r"\n")])
-def test_key_text_in_place_of_a_path_is_not_shown(secret):
-    message = refused(lambda: cdp_jwt.ApiKey.from_file(secret), secret)
-    assert message.startswith(
-        "the key file (--key-file, CDP_KEY_FILE): cannot be read: "
-    )
-    message = refused(lambda: cdp_jwt.ApiKey.from_file(f"{secret}\0"), secret)
+    reason = "Is a directory" if os.name == "posix" else "Permission denied"
+    assert message == f"{tmp_path}: cannot be read: {reason}"
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(f"{tmp_path}/a\nb\x1b"))
     assert (
-        message
-        == "the key file (--key-file, CDP_KEY_FILE): cannot be read: closed, or not a path"
+        message == f"{tmp_path}/a\\nb\\x1b: cannot be read: No such file or directory"
     )
+    message = refused(lambda: cdp_jwt.ApiKey.from_file("a\0b"))
+    assert message == r"a\x00b: cannot be read: closed, or not a path"
+
+
+IS_TEXT = (
+    "this is the text of a key, where the path of a key file is expected; give the path,"
+    " or use ApiKey(name, secret) or COINBASE_API_KEY and _SECRET"
+)
+URL_SAFE = base64.urlsafe_b64encode(bytes(range(190, 254))).decode()
+HIDDEN = "the key file (its path looks like a key): cannot be read: "
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *[(text, IS_TEXT) for text in (SEC1, PORTAL, BARE_SEED, URL_SAFE, SEC1.replace("\n", r"\n"), f"{SEC1}\0",
+                                       json.dumps({"id": NAME, "privateKey": PORTAL}))],
+        *[(text, HIDDEN) for text in (PORTAL.rstrip("="), raw(ED25519).hex(), "k7mQz2Xw9Lp4Rt8Vb3Nc6Yd1Hs5Jf0Ga",
+                                      URL_SAFE.rstrip("="), body(SEC1), f"/tmp/{PORTAL[:60]}", f"x={PORTAL}.json")],
+        ("", "the key file's path is empty; give the file's path"),
+        (None, "the key file's path is NoneType, not text; give the file's path"),
+        (7, "the key file's path is int, not text; give the file's path"),
+    ],
+)  # fmt: skip
+def test_key_text_in_place_of_a_path_is_not_shown(text, message, monkeypatch, tmp_path):
+    """Not even if there is such a file, as there may be by chance."""
+    found = refused(lambda: cdp_jwt.ApiKey.from_file(text), str(text or ""))
+    assert found.startswith(message)
+    if text:
+        environ = {"CDP_KEY_FILE": text}
+        found = refused(lambda: cdp_jwt.ApiKey.from_env(environ), str(text))
+        assert found.startswith(message) if isinstance(text, str) else found
+    if message == IS_TEXT and not set(text) & set("/\0\n"):
+        monkeypatch.chdir(tmp_path)
+        write_private(tmp_path / text, {"id": NAME, "privateKey": SEC1})
+        assert refused(lambda: cdp_jwt.ApiKey.from_file(text), text) == IS_TEXT
 
 
 def test_key_file_in_the_home_directory_is_found(key_file, monkeypatch):
     monkeypatch.setenv("HOME", str(key_file.parent))
+    monkeypatch.setenv("USERPROFILE", str(key_file.parent))
     assert cdp_jwt.ApiKey.from_file("~/cdp_api_key.json").name == NAME
-    empty = key_file.parent / "empty"
-    empty.touch()
-    message = refused(lambda: cdp_jwt.ApiKey.from_file("~/empty"))
-    assert message.startswith(f"{empty}: not the JSON or PEM of one key")
+    (key_file.parent / "empty").touch()
+    assert refused(lambda: cdp_jwt.ApiKey.from_file("~/empty")) == f"~/empty: {EMPTY}"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+@needs_modes
 @pytest.mark.parametrize(
-    ("mode", "warned"),
+    ("mode", "verbs"),
     [
-        (0o600, False),
-        (0o400, False),
-        (0o640, True),
-        (0o604, True),
-        (0o644, True),
-        (0o620, False),
-        (0o610, False),
-        (0o601, False),
+        (0o600, ""),
+        (0o400, ""),
+        (0o611, ""),
+        (0o640, "read"),
+        (0o604, "read"),
+        (0o620, "change"),
+        (0o602, "change"),
+        (0o666, "read and change"),
     ],
 )
-def test_key_file_that_others_can_read_gets_a_warning(key_file, mode, warned, caplog):
+def test_key_file_that_is_not_its_owners_alone_gets_a_warning(
+    key_file, mode, verbs, caplog
+):
     key_file.chmod(mode)
     assert cdp_jwt.ApiKey.from_file(key_file).name == NAME
-    message = f"{key_file}: group or others can read this key; chmod 600 it"
-    assert caplog.messages == ([message] if warned else [])
+    message = f"{key_file}: group or others can {verbs} this key; chmod 600 it"
+    assert caplog.messages == ([message] if verbs else [])
 
 
-def test_key_comes_from_standard_input(stdin):
+@needs_modes
+def test_key_file_whose_mode_cannot_be_changed_gets_no_warning(
+    key_file, monkeypatch, caplog
+):
+    """As in a read-only mount of Docker, Kubernetes or systemd; PyPy has no ST_RDONLY."""
+    key_file.chmod(0o644)
+    monkeypatch.delattr(os, "ST_RDONLY", raising=False)
+    flags = types.SimpleNamespace(f_flag=1)
+    monkeypatch.setattr(os, "statvfs", lambda _: flags)
+    assert cdp_jwt.ApiKey.from_file(key_file).name == NAME
+    assert caplog.messages == []
+
+
+def test_key_comes_from_standard_input(stdin, monkeypatch):
     stdin(json.dumps({"id": NAME, "privateKey": SEC1}))
     assert cdp_jwt.ApiKey.from_file("-").name == NAME
     stdin(SEC1)
     assert cdp_jwt.ApiKey.from_file("-", NAME).algorithm == "ES256"
     stdin("no key at all")
-    assert (
-        refused(lambda: cdp_jwt.ApiKey.from_file("-", NAME))
-        == f"the key file (--key-file, CDP_KEY_FILE): {NEITHER}"
-    )
+    message = f"standard input: {NEITHER}"
+    assert refused(lambda: cdp_jwt.ApiKey.from_file("-", NAME)) == message
+    monkeypatch.setattr(sys, "stdin", None)
+    message = "standard input: cannot be read: closed, or not a path"
+    assert refused(lambda: cdp_jwt.ApiKey.from_file("-")) == message
 
 
 def test_allowed_ips_of_the_key_file_are_kept(tmp_path):
@@ -957,6 +1550,11 @@ def test_allowed_ips_of_the_key_file_are_kept(tmp_path):
     }
     key = cdp_jwt.ApiKey.from_file(write_private(tmp_path / "key.json", fields))
     assert key.allowed_ips == ("203.0.113.7", "2001:db8::/32")
+    assert cdp_jwt.ApiKey(NAME, SEC1, Lying("203.0.113.7")).allowed_ips == (
+        "203.0.113.7",
+    )
+    [address] = cdp_jwt.ApiKey(NAME, SEC1, [Lying("203.0.113.7")]).allowed_ips
+    assert (type(address), address) == (str, "203.0.113.7")
 
 
 # Environment
@@ -964,11 +1562,11 @@ def test_allowed_ips_of_the_key_file_are_kept(tmp_path):
 ADVANCED = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": SEC1}
 CDP = {"CDP_API_KEY_ID": NAME, "CDP_API_KEY_SECRET": SEC1}
 CDP_NAME = {"CDP_API_KEY_NAME": NAME, "CDP_API_KEY_SECRET": SEC1}
-BOTH = "CDP_API_KEY_ID, CDP_API_KEY_SECRET, COINBASE_API_KEY, COINBASE_API_SECRET"
 SET = (
     "set CDP_KEY_FILE (or give --key-file), or COINBASE_API_KEY and COINBASE_API_SECRET,"
     " or CDP_API_KEY_ID and CDP_API_KEY_SECRET, or CDP_API_KEY_NAME and CDP_API_KEY_SECRET"
 )
+FROM_ADVANCED = "COINBASE_API_KEY and COINBASE_API_SECRET"
 
 
 @pytest.mark.parametrize(
@@ -978,12 +1576,16 @@ SET = (
         CDP,
         CDP_NAME,
         {**CDP, **CDP_NAME},
-        {**ADVANCED, **CDP},
+        {**ADVANCED, "CDP_API_KEY_ID": UUID, "CDP_API_KEY_SECRET": pem(OTHER_P256)},
+        {**ADVANCED, "CDP_API_KEY_ID": UUID},
         {**ADVANCED, "CDP_API_KEY_ID": "", "CDP_API_KEY_SECRET": ""},
-        {**ADVANCED, **CDP, "CDP_API_KEY_SECRET": SEC1.replace("\n", r"\n")},
+        {**CDP, "CDP_API_KEY_NAME": UUID},
+        {**CDP, "COINBASE_API_KEY": " "},
+        {**CDP, "COINBASE_API_KEY": '""', "COINBASE_API_SECRET": '""'},
+        {**CDP, "COINBASE_API_KEY": UUID},
     ],
 )
-def test_key_comes_from_either_pair_of_variables(environ, monkeypatch):
+def test_first_pair_of_variables_that_is_complete_counts(environ, monkeypatch):
     assert cdp_jwt.ApiKey.from_env(environ).name == NAME
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
@@ -994,33 +1596,44 @@ def test_key_comes_from_either_pair_of_variables(environ, monkeypatch):
     ("environ", "message"),
     [
         ({}, f"no API key; {SET}"),
-        ({"COINBASE_API_KEY": NAME}, f"COINBASE_API_KEY is set alone; {SET}"),
-        ({"COINBASE_API_SECRET": SEC1}, f"COINBASE_API_SECRET is set alone; {SET}"),
-        ({"CDP_API_KEY_NAME": NAME}, f"CDP_API_KEY_NAME is set alone; {SET}"),
-        ({"CDP_API_KEY_SECRET": SEC1}, f"CDP_API_KEY_SECRET is set alone; {SET}"),
-        ({**ADVANCED, "CDP_API_KEY_ID": NAME}, f"CDP_API_KEY_ID is set alone; {SET}"),
-        ({**CDP, "CDP_API_KEY_NAME": UUID},
-         "CDP_API_KEY_ID, CDP_API_KEY_NAME, CDP_API_KEY_SECRET disagree; unset those of one"
-         " key"),
-        ({**ADVANCED, **CDP, "CDP_API_KEY_SECRET": pem(OTHER_P256)},
-         f"{BOTH} disagree; unset those of one key"),
-        ({**ADVANCED, **CDP, "CDP_API_KEY_ID": UUID},
-         f"{BOTH} disagree; unset those of one key"),
-        ({**ADVANCED, "COINBASE_API_SECRET": public_pem(P256)},
-         f"COINBASE_API_KEY and COINBASE_API_SECRET: {PUBLIC}"),
-        ({**ADVANCED, **CDP, "COINBASE_API_SECRET": NAME, "CDP_API_KEY_SECRET": NAME},
-         f"COINBASE_API_KEY and COINBASE_API_SECRET: this is a key's name{PASTE}"),
+        *[({name: "x"}, f"{name} is set alone; {SET}") for name in (*ADVANCED, *CDP, "CDP_API_KEY_NAME")],
+        ({"COINBASE_API_KEY": NAME, "CDP_API_KEY_SECRET": SEC1}, f"COINBASE_API_KEY is set alone; {SET}"),
+        ({"COINBASE_API_KEY": None, "COINBASE_API_SECRET": SEC1}, f"COINBASE_API_SECRET is set alone; {SET}"),
+        ({"COINBASE_API_KEY": b"x", "COINBASE_API_SECRET": SEC1}, "COINBASE_API_KEY is bytes, not text"),
+        ({"CDP_API_KEY_PRIVATE_KEY": SEC1, "KEY_NAME": NAME},
+         f"no API key (CDP_API_KEY_PRIVATE_KEY, KEY_NAME: set, but not read); {SET}"),
+        ({"KEY_SECRET": SEC1, "COINBASE_PRIVATE_KEY": SEC1},
+         f"no API key (COINBASE_PRIVATE_KEY, KEY_SECRET: set, but not read); {SET}"),
+        ({**ADVANCED, "COINBASE_API_SECRET": public_pem(P256)}, f"{FROM_ADVANCED}: {PUBLIC}"),
+        ({**ADVANCED, **CDP, "COINBASE_API_SECRET": NAME}, f"{FROM_ADVANCED}: {IS_NAME}"),
         ({"CDP_API_KEY_ID": SEC1, "CDP_API_KEY_SECRET": NAME},
          f"CDP_API_KEY_ID and CDP_API_KEY_SECRET: {SWAPPED}"),
+        (None, f"no API key; {SET}"),
+        (7, "an unexpected AttributeError; are all arguments as documented?"),
     ],
 )  # fmt: skip
-def test_environment_that_names_no_single_key_is_refused(environ, message):
-    for secret in (SEC1, pem(OTHER_P256)):
-        assert refused(lambda: cdp_jwt.ApiKey.from_env(environ), secret) == message
+def test_environment_without_a_key_is_refused(environ, message):
+    assert refused(lambda: cdp_jwt.ApiKey.from_env(environ), SEC1) == message
 
 
 def test_key_file_of_the_environment_comes_first(key_file):
-    environ = {"CDP_KEY_FILE": str(key_file), "COINBASE_API_KEY": "half set"}
+    for path in (str(key_file), f'"{key_file}"', f"'{key_file}' ", Lying(key_file)):
+        environ = {"CDP_KEY_FILE": path, "COINBASE_API_KEY": "half set"}
+        assert cdp_jwt.ApiKey.from_env(environ).name == NAME
+    missing = {"CDP_KEY_FILE": "missing.json", **ADVANCED}
+    message = "missing.json: cannot be read: No such file or directory"
+    assert refused(lambda: cdp_jwt.ApiKey.from_env(missing), SEC1) == message
+
+
+@pytest.mark.parametrize(
+    "variable", ["CDP_API_KEY_ID", "CDP_API_KEY_NAME", "COINBASE_API_KEY"]
+)
+def test_pem_of_the_environment_takes_its_name_from_there(variable, tmp_path, key_file):
+    """As Docker, Kubernetes and systemd mount secrets. JSON has a name of its own."""
+    path = write_private(tmp_path / "key.pem", SEC1)
+    environ = {"CDP_KEY_FILE": str(path), variable: UUID}
+    assert cdp_jwt.ApiKey.from_env(environ).name == UUID
+    environ["CDP_KEY_FILE"] = str(key_file)
     assert cdp_jwt.ApiKey.from_env(environ).name == NAME
 
 
@@ -1032,13 +1645,15 @@ class Vectors:
 
     def __init__(self) -> None:
         self.compared: collections.Counter[str] = collections.Counter()
+        self.notes: list[str] = []
 
     def __call__(self, origin: str) -> None:
         self.compared[origin] += 1
 
     def pytest_terminal_summary(self, terminalreporter) -> None:
         told = [f"{count} {origin}" for origin, count in self.compared.items()]
-        terminalreporter.write_line(f"vectors: {', '.join(told)}")
+        for line in (f"vectors: {', '.join(told)}", *self.notes):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -1078,7 +1693,8 @@ def test_signature_of_ed25519_is_rfc_8037_a_4(vectors):
     private_key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
     assert cdp_jwt._base64url(b'{"alg":"EdDSA"}') == b"eyJhbGciOiJFZERTQSJ9"
     payload = cdp_jwt._base64url(b"Example of Ed25519 signing")
-    signature = cdp_jwt._signer(private_key)[1](b"eyJhbGciOiJFZERTQSJ9." + payload)
+    key = cdp_jwt.ApiKey(NAME, portal(private_key))
+    signature = key._sign(b"eyJhbGciOiJFZERTQSJ9." + payload)
     assert cdp_jwt._base64url(signature).decode() == (
         "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
     )
@@ -1347,13 +1963,13 @@ def test_not_before_dates_a_token_for_a_later_window(
     [
         (NOW - 120, "not_before: such a token would have expired already"),
         (0, "not_before: such a token would have expired already"),
-        (-1, "not_before is no int of seconds or aware datetime"),
-        (10**11, "not_before is no int of seconds or aware datetime"),
-        (datetime.datetime(2020, 1, 1), "not_before is no int of seconds or aware datetime"),
-        (NOW + 0.5, "not_before is no int of seconds or aware datetime"),
-        ("2026-01-01", "not_before is no int of seconds or aware datetime"),
-        (True, "not_before is no int of seconds or aware datetime"),
-        (NOW * 1000, "not_before is no int of seconds or aware datetime"),
+        (-1, "not_before is neither an int of epoch seconds nor an aware datetime"),
+        (10**11, "not_before is neither an int of epoch seconds nor an aware datetime"),
+        (datetime.datetime(2020, 1, 1), "not_before is neither an int of epoch seconds nor an aware datetime"),
+        (NOW + 0.5, "not_before is neither an int of epoch seconds nor an aware datetime"),
+        ("2026-01-01", "not_before is neither an int of epoch seconds nor an aware datetime"),
+        (True, "not_before is neither an int of epoch seconds nor an aware datetime"),
+        (NOW * 1000, "not_before is neither an int of epoch seconds nor an aware datetime"),
     ],
 )  # fmt: skip
 def test_not_before_that_makes_no_token_is_refused(key, frozen, not_before, message):
@@ -1392,6 +2008,8 @@ REQUESTS = [
     (("GET", "/x", "localhost:443"), "GET localhost/x"),
     (("GET", "/x", f"{LONG_HOST}:65535"), f"GET {LONG_HOST}:65535/x"),
     (("GET", "https://a.example/x", "b.example"), "GET a.example/x"),
+    (("GET", "https://api.coinbase.com"), "GET api.coinbase.com/"),
+    (("GET", "https://api.coinbase.com?x=1"), "GET api.coinbase.com/"),
 ]  # fmt: skip
 
 
@@ -1411,12 +2029,19 @@ METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
 HTTPS = "not an https URL; others could read the token"
 HOST = "the host is malformed; expected name or name:port"
 DOTS = "the path has a segment . or ..; resolve it"
+PORTAL_PATH = "/" + PORTAL[1:]
+LIKE_KEY_PATH = "the path looks like a key; give the path of a URL"
+WSS = "a WebSocket's token is for no path; make it by `ws`, ws_jwt or ws_message"
+GIT_BASH = (
+    "the path is one of Windows, as Git Bash makes of /api/...; give the whole https URL,"
+    " or set MSYS_NO_PATHCONV=1"
+)
 BAD_REQUESTS = [
     (("FETCH", "/x"), f"unknown method FETCH; expected one of {METHODS}"),
     (("CONNECT", "/x"), f"unknown method CONNECT; expected one of {METHODS}"),
     (("", "/x"), f"unknown method; expected one of {METHODS}"),
     (("GET ", "/x"), f"unknown method; expected one of {METHODS}"),
-    ((None, "/x"), f"unknown method; expected one of {METHODS}"),
+    ((None, "/x"), "the method is NoneType, not text"),
     ((["GET"], "/x"), "the method is list, not text"),
     (("GET", ""), "the path is empty"),
     (("GET", "accounts"), "the path does not begin with exactly one /"),
@@ -1447,20 +2072,30 @@ BAD_REQUESTS = [
     (("GET", "HTTP://api.coinbase.com/x"), HTTPS),
     (("GET", "ftp://api.coinbase.com/x"), HTTPS),
     (("GET", "file:///etc/passwd"), HTTPS),
-    (("GET", "https://user:pw@api.coinbase.com/x"), "the host has '@' at position 8; remove or encode it"),
-    (("GET", "https://api.coinbase.com"), "the path is empty"),
-    (("GET", "https://api.coinbase.com?x"), "the path does not begin with exactly one /"),
+    (("GET", "https://user:pw@api.coinbase.com/x"), "the host has '@' at position 8; expected name or name:port"),
+    (("GET", "wss://advanced-trade-ws.coinbase.com"), WSS),
+    (("GET", "/api/v3/brokerage/orders/{order_id}"), "the path has '{' at position 26; it looks like a placeholder; put the value there"),
+    (("GET", PORTAL_PATH), LIKE_KEY_PATH),
+    (("GET", "/" + BARE_SEED[1:]), LIKE_KEY_PATH),
+    (("GET", f"https://api.coinbase.com/{SEC1}"), LIKE_KEY_PATH),
+    (("GET", "/v2/accounts/%7Bid%7D"), "the path has '%7B' at position 14; it looks like a placeholder; put the value there"),
+    (("po\u017ft", "/x"), f"unknown method; expected one of {METHODS}"),
+    (("GET", "/v2/accounts/<id>"), "the path has '<' at position 14; it looks like a placeholder; put the value there"),
+    (("GET", "/v2/accounts/7?to={to}"), "the path has '{' at position 19; it looks like a placeholder; put the value there"),
+    (("GET", "C:/Program Files/Git/api/v3/brokerage/accounts"), GIT_BASH),
+    (("GET", "https://api.coinbase.com#x"), "the path has '#' at position 2; remove or encode it"),
     (("GET", "https://api.coinbase.com//x"), "the path does not begin with exactly one /"),
     (("GET", "https:///x"), "the host is empty"),
-    (("GET", "https://api.coinbase.com\\@evil.example/x"), r"the host has '\\' at position 17; remove or encode it"),
-    (("GET", "https://[::1]/x"), "the host has '[' at position 1; remove or encode it"),
-    (("GET", "/x", "[::1]:8443"), "the host has '[' at position 1; remove or encode it"),
+    (("GET", "https://api.coinbase.com\\@evil.example/x"), r"the host has '\\' at position 17; expected name or name:port"),
+    (("GET", "https://[::1]/x"), "the host has '[' at position 1; expected name or name:port"),
+    (("GET", "/x", "[::1]:8443"), "the host has '[' at position 1; expected name or name:port"),
     (("GET", "/x", ""), "the host is empty"),
-    (("GET", "/x", "a b"), "the host has ' ' at position 2; remove or encode it"),
-    (("GET", "/x", "a/b"), "the host has '/' at position 2; remove or encode it"),
-    (("GET", "/x", "me@a"), "the host has '@' at position 3; remove or encode it"),
-    (("GET", "/x", "a\n"), r"the host has '\n' at position 2; remove or encode it"),
-    (("GET", "/x", "\u212aelvin"), r"the host has '\u212a' at position 1; remove or encode it"),
+    (("GET", "/x", "a b"), "the host has ' ' at position 2; expected name or name:port"),
+    (("GET", "/x", "https://api.coinbase.com"), "the host has '/' at position 7; expected name or name:port"),
+    (("GET", "/x", "a/b"), "the host has '/' at position 2; expected name or name:port"),
+    (("GET", "/x", "me@a"), "the host has '@' at position 3; expected name or name:port"),
+    (("GET", "/x", "a\n"), r"the host has '\n' at position 2; expected name or name:port"),
+    (("GET", "/x", "\u212aelvin"), r"the host has '\u212a' at position 1; expected name or name:port"),
     (("GET", "/x", "a.example."), HOST),
     (("GET", "/x", "a..b"), HOST),
     (("GET", "/x", "-a"), HOST),
@@ -1486,6 +2121,53 @@ def test_request_that_would_be_misread_is_refused(key, arguments, message):
         assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("dress", CALLERS.values(), ids=CALLERS)
+def test_request_is_the_exact_text_of_the_caller(key, private_key, dress):
+    """And is remembered for nobody else, whose text may compare equal to it."""
+    uri = f"GET api.cdp.coinbase.com{ACCOUNTS}"
+    arguments = dress("GET"), dress(ACCOUNTS)
+    host = dress("api.cdp.coinbase.com")
+    other = dress(ORDERS)
+    for _ in range(2):
+        assert cdp_jwt.format_jwt_uri(*arguments, host) == uri
+        assert verified(key.rest_jwt(*arguments, host=host), private_key)["uri"] == uri
+        plain = key.rest_jwt("GET", ACCOUNTS)
+        assert verified(plain, private_key)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
+        assert (
+            verified(key.rest_jwt("GET", other), private_key)["uri"]
+            == f"GET api.coinbase.com{ORDERS}"
+        )
+        secret = dress(SECRETS[key.algorithm])
+        built = cdp_jwt.build_rest_jwt(dress(uri), dress(NAME), secret)
+        assert verified(built, private_key)["uri"] == uri
+    message = json.loads(
+        cdp_jwt.ws_message(dress("ticker"), [dress("BTC-USD")], type=dress("subscribe"))
+    )
+    assert message == {
+        "type": "subscribe",
+        "channel": "ticker",
+        "product_ids": ["BTC-USD"],
+    }
+
+
+@pytest.mark.parametrize("wrong", NO_TEXTS, ids=repr)
+def test_what_is_no_text_is_no_request(key, wrong):
+    for call in (
+        lambda: key.rest_jwt(wrong, "/x"),
+        lambda: key.rest_jwt("GET", wrong),
+        lambda: key.rest_jwt("GET", "/x", host=wrong),
+        lambda: cdp_jwt.format_jwt_uri(wrong, "/x"),
+        lambda: cdp_jwt.build_rest_jwt(wrong, NAME, SEC1),
+        lambda: cdp_jwt.ws_message(wrong),
+        lambda: cdp_jwt.ws_message("ticker", [wrong]),
+        lambda: cdp_jwt.ws_message("ticker", type=wrong),
+    ):
+        found = type(wrong).__name__
+        assert refused(call, kind=cdp_jwt.InvalidRequestError).endswith(
+            f" is {found}, not text"
+        )
+
+
 @pytest.mark.parametrize("secret", [SEC1, PORTAL, body(SEC1), body(PKCS8)])
 def test_secret_in_place_of_any_other_argument_is_not_shown(key, secret):
     for call in (
@@ -1497,10 +2179,15 @@ def test_secret_in_place_of_any_other_argument_is_not_shown(key, secret):
         lambda: cdp_jwt.ws_message("user"[:0] + secret, key=key),
         lambda: cdp_jwt.ws_message("ticker", [secret]),
         lambda: cdp_jwt.ws_message("ticker", type=secret),
+        lambda: cdp_jwt.ws_message("ticker", key=secret),
+        lambda: cdp_jwt.build_rest_jwt("GET a b", NAME, secret),
+        lambda: cdp_jwt.build_rest_jwt(f"get /{secret}", NAME, SEC1),
+        lambda: cdp_jwt.build_rest_jwt(f"GET {secret}", NAME, SEC1),
+        lambda: key(
+            types.SimpleNamespace(method="GET", url=f"https://a/{secret}\n", headers={})
+        ),
     ):
-        with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
-            call()
-        assert not leaks(str(caught.value), secret)
+        refused(call, secret, cdp_jwt.InvalidRequestError)
 
 
 @examples(500)
@@ -1514,7 +2201,7 @@ def test_uri_is_the_path_itself_or_an_error(path, query):
         uri = cdp_jwt.format_jwt_uri("GET", whole)
     except cdp_jwt.InvalidRequestError:
         assert re.search(
-            r"\A//|[#\\]|/\.{1,2}(/|\?|\Z)|/\.?%2e|[^!-~]", whole, re.IGNORECASE
+            r"\A//|[#\\{}<>]|/\.{1,2}(/|\?|\Z)|/\.?%2e|[^!-~]", whole, re.IGNORECASE
         )
     else:
         assert uri == "GET api.coinbase.com" + path.partition("?")[0]
@@ -1555,16 +2242,6 @@ def test_traceback_that_shows_variables_can_be_made_of_any_refusal():
         traceback.TracebackException.from_exception(error, capture_locals=True)
 
 
-def test_texts_of_64_kib_are_refused_at_once():
-    """Patterns that take quadratic time would need half a minute for each of these."""
-    for character in ("\\", "{", "<", "-", '"', "A", "/", "\n", "-----BEGIN A-----"):
-        secret = (character * 65000)[:65000]
-        with pytest.raises(cdp_jwt.InvalidKeyError):
-            cdp_jwt.ApiKey(NAME, secret)
-        with pytest.raises(cdp_jwt.InvalidKeyError):
-            cdp_jwt.ApiKey(secret, PORTAL)
-
-
 def test_key_cannot_be_changed(key):
     for attempt in (
         lambda: setattr(key, "name", "other"),
@@ -1582,10 +2259,10 @@ def test_key_is_not_pickled(key, protocol):
         pickle.dumps(key, protocol)
 
 
-def test_key_is_not_copied(key):
-    for duplicate in (copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="not pickled"):
-            duplicate(key)
+def test_copy_of_a_key_is_the_key(key):
+    """It cannot change; sessions and settings that hold one are copied."""
+    assert copy.copy(key) is key
+    assert copy.deepcopy({"auth": [key]})["auth"][0] is key
 
 
 def test_key_is_no_tuple(key):
@@ -1630,6 +2307,17 @@ def test_websocket_message_of_market_data_needs_no_key():
     }
 
 
+UNKNOWN_CHANNEL = (
+    "unknown channel; expected one of candles, futures_balance_summary, heartbeats,"
+    " level2, market_trades, status, ticker, ticker_batch, user"
+)
+
+
+def test_websocket_message_may_be_of_no_product():
+    message = json.loads(cdp_jwt.ws_message("heartbeats", None))
+    assert message["product_ids"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
@@ -1640,15 +2328,21 @@ def test_websocket_message_of_market_data_needs_no_key():
             "the channel futures_balance_summary needs a key",
         ),
         (("ticker",), {"type": "sub"}, "type is neither 'subscribe' nor 'unsubscribe'"),
-        (("ticker", "BTC-USD"), {}, "product_ids is a text; expected a list of texts"),
+        (("ticker", "BTC-USD"), {}, "product_ids is str; expected a list of texts"),
+        (("ticker", b"BTC-USD"), {}, "product_ids is bytes; expected a list of texts"),
+        (("ticker", 7), {}, "product_ids is int; expected a list of texts"),
         (
             ("ticker", ["BTC USD"]),
             {},
-            "the product has ' ' at position 4; remove or encode it",
+            "the product has ' ' at position 4; expected one such as BTC-USD",
         ),
-        (("ticker", [None]), {}, "the product is NoneType, not text"),
-        (("",), {}, "the channel is empty"),
-        (("tick er",), {}, "the channel has ' ' at position 5; remove or encode it"),
+        (("ticker", [""]), {}, "the product is empty"),
+        (("ticker", [b"BTC-USD"]), {}, "the product is bytes, not text"),
+        (("",), {}, UNKNOWN_CHANNEL),
+        (("heartbeat",), {}, UNKNOWN_CHANNEL),
+        (("l2_data",), {}, UNKNOWN_CHANNEL),
+        (("USER",), {}, UNKNOWN_CHANNEL),
+        (("ticker",), {"key": PORTAL}, "key is str; expected an ApiKey"),
     ],
 )
 def test_websocket_message_that_would_fail_is_refused(arguments, options, message):
@@ -1693,7 +2387,6 @@ def test_drop_in_runs_a_program_that_was_written_for_the_sdk(
     [
         "GET api.coinbase.com/api/v3/brokerage/accounts?limit=1",
         "GET https://api.coinbase.com/api/v3/brokerage/accounts",
-        "GET http://api.coinbase.com/api/v3/brokerage/accounts",
         "get api.coinbase.com/api/v3/brokerage/accounts",
         "GET /api/v3/brokerage/accounts",
         "GET API.coinbase.com/api/v3/brokerage/accounts",
@@ -1704,13 +2397,22 @@ def test_drop_in_shows_the_right_uri_for_a_wrong_one(uri):
     with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
         cdp_jwt.build_rest_jwt(uri, NAME, SEC1)
     right = "GET api.coinbase.com/api/v3/brokerage/accounts"
-    assert str(caught.value) == f"this uri would earn a 401; use {right!r}"
+    assert str(caught.value) == f"Coinbase answers this uri with a 401; use {right!r}"
     cdp_jwt.build_rest_jwt(right, NAME, SEC1)
 
 
 @pytest.mark.parametrize(
     "uri",
-    [None, "", "GET", "GET ", "/x", "GET  api.coinbase.com/x", "GET a.example/x y"],
+    [
+        None,
+        "",
+        "GET",
+        "GET ",
+        "/x",
+        "GET  api.coinbase.com/x",
+        "GET a.example/x y",
+        "GET http://api.coinbase.com/x",
+    ],
 )
 def test_drop_in_refuses_what_is_no_uri(uri):
     with pytest.raises(cdp_jwt.InvalidRequestError):
@@ -1731,18 +2433,33 @@ def test_drop_in_remembers_parsed_keys_by_hash_and_not_many(monkeypatch):
     assert verified(cdp_jwt.build_ws_jwt(UUID, PORTAL), ED25519)["kid"] == UUID
     assert len(parsed) == 2
     for number in range(100):
-        cdp_jwt.build_ws_jwt(f"key {number}", PORTAL)
+        cdp_jwt.build_ws_jwt(f"key{number}", PORTAL)
     assert len(cdp_jwt._remembered) <= 8
     del parsed[:]
     cdp_jwt._remembered.clear()
     for _ in range(3):
         for number in range(8):
-            cdp_jwt.build_ws_jwt(f"desk {number}", PORTAL)
+            cdp_jwt.build_ws_jwt(f"desk{number}", PORTAL)
     assert len(parsed) == 8
-    cdp_jwt.build_ws_jwt("the ninth", PORTAL)
+    cdp_jwt.build_ws_jwt("ninth", PORTAL)
     assert len(cdp_jwt._remembered) == 1
     assert all(type(mark) is bytes and len(mark) == 32 for mark in cdp_jwt._remembered)
     assert not leaks(repr(cdp_jwt._remembered), PORTAL)
+
+
+def test_drop_in_tells_keys_apart_by_their_exact_texts(monkeypatch):
+    """A masked repr, or another cut between name and secret, is not the same key."""
+    monkeypatch.setattr(cdp_jwt, "_remembered", {})
+    other = ed25519.Ed25519PrivateKey.generate()
+    for private_key in (ED25519, other, ED25519):
+        token = cdp_jwt.build_ws_jwt(Lying(NAME), Lying(portal(private_key)))
+        verified(token, private_key)
+    assert len(cdp_jwt._remembered) == 2
+    for name, secret in (("a", f"b {PORTAL}"), ("a b", PORTAL), ("a ", f"b{PORTAL}")):
+        with contextlib.suppress(cdp_jwt.InvalidKeyError):
+            monkeypatch.setattr(cdp_jwt, "ApiKey", lambda *given: given)
+            cdp_jwt._remembered_key(name, secret)
+    assert len(cdp_jwt._remembered) == 5
 
 
 def test_drop_in_remembers_no_key_that_was_refused():
@@ -1784,13 +2501,18 @@ def made(
 
 
 DER = segment(utils.encode_dss_signature(1 << 255, (1 << 255) + 1))
-NO_CLAIMS = [
-    "the claims is no JSON object, or an empty one",
-    "sub is missing; expected text",
-    "iss is missing; expected 'cdp'",
-    "nbf is missing; expected an integer: epoch seconds, not milliseconds",
-    "exp is missing; expected an integer: epoch seconds, not milliseconds",
-]
+NO_HEADER = ["the header is no JSON object, or an empty one"]
+NO_CLAIMS = ["the claims set is no JSON object, or an empty one"]
+UNUSED_BITS = "has bits that belong to no octet and are not 0"
+
+
+def for_uri(uri: object) -> str:
+    return made(claims={**CLAIMS, "uri": uri})
+
+
+def named(name: str) -> str:
+    """A token in which this stands for the key's name."""
+    return made({**HEADER, "kid": name}, {**CLAIMS, "sub": name})
 
 
 def with_braces(count: int) -> bytes:
@@ -1800,13 +2522,13 @@ def with_braces(count: int) -> bytes:
 
 
 PROBLEMS = {
-    "two parts": (made().rpartition(".")[0], ["2 parts; expected 3: header.claims.signature", "the signature has 0 bytes; expected r and s, 32 bytes each"]),
-    "four parts": (made() + ".x", ["4 parts; expected 3: header.claims.signature"]),
+    "two parts": (made().rpartition(".")[0], ["2 parts, expected 3: header.claims.signature", "the signature has 0 bytes; expected r and s, 32 bytes each"]),
+    "four parts": (made() + ".x", ["4 parts, expected 3: header.claims.signature"]),
     "padding": (made(signature=SIGNATURE + "=="), ["the signature has '='; expected base64url, without padding"]),
     "plain alphabet": (made(signature=base64.b64encode(b"\xff" * 64).decode().rstrip("=")), ["the signature has '/'; expected base64url, without padding"]),
     "cut off": (made() + "xyz", ["the signature is not base64url", "the signature has 0 bytes; expected r and s, 32 bytes each"]),
     "no base64": (made(signature="!" * 86), ["the signature has '!'; expected base64url, without padding", "the signature has 0 bytes; expected r and s, 32 bytes each"]),
-    "header is a list": (made(header=[]), ["the header is no JSON object, or an empty one", "alg is missing; expected ES256 or EdDSA", "nonce is missing; expected text", "kid is missing; expected text"]),
+    "header is a list": (made(header=[]), NO_HEADER),
     "claims are no JSON": (made(claims=b"{"), NO_CLAIMS),
     "member twice": (made(header=json.dumps(HEADER)[:-1].encode() + b', "alg": "ES256"}'), ["the header has a member twice"]),
     "alg none": (made({**HEADER, "alg": "none"}), ["alg is 'none'; expected ES256 or EdDSA"]),
@@ -1825,15 +2547,15 @@ PROBLEMS = {
     "no kid": (made(without(HEADER, "kid")), ["kid is missing; expected text"]),
     "no sub": (made(claims=without(CLAIMS, "sub")), ["sub is missing; expected text"]),
     "kid is not sub": (made(claims={**CLAIMS, "sub": UUID}), ["kid and sub differ; both are the key's name"]),
-    "wrong iss": (made(claims={**CLAIMS, "iss": "coinbase-cloud"}), ["iss is 'coinbase-cloud'; expected 'cdp'"]),
+    "wrong iss": (made(claims={**CLAIMS, "iss": "coinbase"}), ["iss is 'coinbase'; expected 'cdp'"]),
     "no nonce": (made(without(HEADER, "nonce")), ["nonce is missing; expected text"]),
-    "no nbf": (made(claims=without(CLAIMS, "nbf")), ["nbf is missing; expected an integer: epoch seconds, not milliseconds"]),
-    "no exp": (made(claims=without(CLAIMS, "exp")), ["exp is missing; expected an integer: epoch seconds, not milliseconds"]),
-    "exp as text": (made(claims={**CLAIMS, "exp": str(NOW)}), ["exp is '1800000000'; expected an integer: epoch seconds, not milliseconds"]),
-    "nbf a fraction": (made(claims={**CLAIMS, "nbf": NOW - 0.5}), ["nbf is 1799999999.5; expected an integer: epoch seconds, not milliseconds"]),
+    "no nbf": (made(claims=without(CLAIMS, "nbf")), ["nbf is missing; expected an integer: epoch seconds"]),
+    "no exp": (made(claims=without(CLAIMS, "exp")), ["exp is missing; expected an integer: epoch seconds"]),
+    "exp as text": (made(claims={**CLAIMS, "exp": str(NOW)}), ["exp is '1800000000', not an integer; expected an integer: epoch seconds"]),
+    "nbf a fraction": (made(claims={**CLAIMS, "nbf": NOW - 0.5}), ["nbf is 1799999999.5, not an integer; expected an integer: epoch seconds"]),
     "milliseconds": (made(claims={**CLAIMS, "nbf": NOW * 1000, "exp": NOW * 1000}), ["nbf is 1800000000000; expected an integer: epoch seconds, not milliseconds", "exp is 1800000000000; expected an integer: epoch seconds, not milliseconds"]),
     "nbf long past": (made(claims={**CLAIMS, "nbf": 0}), [f"exp is {NOW + 115} s after nbf; expected 1 to 120"]),
-    "nbf negative": (made(claims={**CLAIMS, "nbf": -1}), ["nbf is -1; expected an integer: epoch seconds, not milliseconds"]),
+    "nbf negative": (made(claims={**CLAIMS, "nbf": -1}), ["nbf is -1; expected an integer: epoch seconds, since 1970"]),
     "nbf far ahead": (made(claims={**CLAIMS, "nbf": 10**11 - 1, "exp": 10**11}), [f"exp is {10**11}; expected an integer: epoch seconds, not milliseconds", f"not valid yet: nbf is {10**11 - 1 - NOW} s ahead; is it for later, or was its clock ahead?"]),
     "future": (made(claims={**CLAIMS, "nbf": NOW + 60, "exp": NOW + 180}), ["not valid yet: nbf is 60 s ahead; is it for later, or was its clock ahead?"]),
     "past": (made(claims={**CLAIMS, "nbf": NOW - 200, "exp": NOW - 80}), ["expired 80 s ago"]),
@@ -1845,20 +2567,48 @@ PROBLEMS = {
     "scheme": (made(claims={**CLAIMS, "uri": "GET https://api.coinbase.com/x"}), ["uri has a scheme; it starts with the host"]),
     "query": (made(claims={**CLAIMS, "uri": "GET api.coinbase.com/x?limit=1"}), ["uri has a query; it ends with the path"]),
     "fragment": (made(claims={**CLAIMS, "uri": "GET api.coinbase.com/x#y"}), ["uri has a fragment; it ends with the path"]),
-    "lower case": (made(claims={**CLAIMS, "uri": "get api.coinbase.com/x"}), ["the method in uri is in lower case"]),
+    "lower case": (made(claims={**CLAIMS, "uri": "get api.coinbase.com/x"}), ["uri has its method in lower case"]),
     "no method": (made(claims={**CLAIMS, "uri": "api.coinbase.com/x"}), ["uri has no method: expected `GET api.coinbase.com/...`"]),
     "unknown method": (made(claims={**CLAIMS, "uri": "FETCH api.coinbase.com/x"}), ["uri: unknown method FETCH; expected one of DELETE, GET, HEAD, PATCH, POST, PUT"]),
     "no host": (made(claims={**CLAIMS, "uri": "GET /x"}), ["uri has no host before its path"]),
     "uri a number": (made(claims={**CLAIMS, "uri": 7}), ["uri is int, not text"]),
-    "uri with a port of its scheme": (made(claims={**CLAIMS, "uri": "GET API.coinbase.com:443/x"}), ["uri is not as Coinbase reads it: GET api.coinbase.com/x"]),
+    "uri with a port of its scheme": (for_uri("GET API.coinbase.com:443/v2/user"), ["uri is not as Coinbase reads it: GET api.coinbase.com/v2/user"]),
     "uri with a space": (made(claims={**CLAIMS, "uri": "GET api.coinbase.com/a b"}), ["uri: the path has ' ' at position 3; remove or encode it"]),
-    "uri without a path": (made(claims={**CLAIMS, "uri": "GET api.coinbase.com"}), ["uri: the path is empty"]),
+    "uri without a path": (made(claims={**CLAIMS, "uri": "GET api.coinbase.com"}), ["uri is not as Coinbase reads it: GET api.coinbase.com/", "uri: the path is under neither /api/v3/brokerage nor /v2: /"]),
     "NaN": (made(claims=json.dumps(CLAIMS)[:-1].encode() + b', "x": NaN}'), NO_CLAIMS),
-    "UTF-16": (made(header=json.dumps(HEADER).encode("utf-16")), ["the header is no JSON object, or an empty one", "alg is missing; expected ES256 or EdDSA", "nonce is missing; expected text", "kid is missing; expected text"]),
-    "aud": (made(claims={**CLAIMS, "aud": ["cdp_service"]}), ["aud is ['cdp_service']; expected none"]),
+    "UTF-16": (made(header=json.dumps(HEADER).encode("utf-16")), NO_HEADER),
+    "another aud": (made(claims={**CLAIMS, "aud": ["cdp_service", "x"]}), ["aud is ['cdp_service', 'x']; expected none"]),
+    "aud as text": (made(claims={**CLAIMS, "aud": "api"}), ["aud is 'api'; expected none"]),
+    "crit": (made({**HEADER, "crit": ["exp"]}), ["the header has crit (RFC 7515); Coinbase documents no extension"]),
+    "b64": (made({**HEADER, "b64": True}), ["the header has b64 (RFC 7797); Coinbase documents no extension"]),
+    "unused bits of the signature": (made(signature=SIGNATURE[:-1] + "B"), [f"the last character of the signature {UNUSED_BITS}"]),
+    "name is a placeholder": (named("organizations/{org_id}/apiKeys/{key_id}"), ["kid: the key's name is a placeholder; put the value there, from the key file"]),
+    "name is undefined": (named("undefined"), ["kid: the key's name is a placeholder; put the value there, from the key file"]),
+    "name is not resolved": (named("$CDP_KEY_NAME"), ["kid: the key's name is a reference that nothing has resolved; give the value itself"]),
+    "name with a line break in it": (named(NAME.replace("/apiKeys", "\n/apiKeys")), [f"kid: the key's name has '\\n' at position {NAME.index('/apiKeys') + 1}; give the key's name, `name` or `id` in the key file"]),
+    "name with a line break behind it": (named(f"{NAME}\n"), ["kid has quotes, white space or escapes that are no part of the name"]),
+    "name in quotes": (named(f"'{NAME}'"), ["kid has quotes, white space or escapes that are no part of the name"]),
+    "name is the secret": (named(SEC1), ["kid: the name looks like a key: give the key's name, `name` or `id` in the key file"]),
+    "sub alone is a placeholder": (made(claims={**CLAIMS, "sub": "null"}), ["kid and sub differ; both are the key's name", "sub: the key's name is a placeholder; put the value there, from the key file"]),
+    "host that is undefined": (for_uri("GET undefined/api/v3/brokerage/accounts"), ["uri: the host undefined is no host of Coinbase's"]),
+    "host of Coinbase Exchange": (for_uri("GET api.exchange.coinbase.com/accounts"), ["uri: api.exchange.coinbase.com takes no requests that are signed with CDP keys"]),
+    "host of no API": (for_uri("GET www.coinbase.com/v2/user"), ["uri: www.coinbase.com takes no requests that are signed with CDP keys"]),
+    "path without its root": (for_uri("GET api.coinbase.com/accounts"), ["uri: the path is under neither /api/v3/brokerage nor /v2: /accounts"]),
+    "path without /api/v3": (for_uri("GET api.coinbase.com/brokerage/accounts"), ["uri: the path is under neither /api/v3/brokerage nor /v2: /brokerage/accounts"]),
+    "path like a root": (for_uri("GET api.coinbase.com/v22/user"), ["uri: the path is under neither /api/v3/brokerage nor /v2: /v22/user"]),
+    "path with an empty segment": (for_uri("GET api.coinbase.com/v2/accounts//x"), ["uri: the path has an empty segment; is an id missing? /v2/accounts//x"]),
+    "path with a placeholder": (for_uri("GET api.coinbase.com/v2/accounts/{id}"), ["uri: the path has '{' at position 14; it looks like a placeholder; put the value there"]),
+    "uris is text": (made(claims={**CLAIMS, "uris": CLAIMS["uri"]}), ["uris is 'GET api.coinbase.com/api/v3/b; expected a list of texts"]),
+    "uris is empty": (made(claims={**CLAIMS, "uris": []}), ["uris is []; expected a list of texts"]),
+    "an item of uris": (made(claims={**CLAIMS, "uris": [CLAIMS["uri"], "get api.coinbase.com/x", 7]}), ["uris[1] has its method in lower case", "uris[2] is int, not text"]),
+    "no JWT, a word": ("hello", ["no JWT: 1 part, expected 3"]),
+    "no JWT, a UUID": (UUID, ["no JWT: 1 part, expected 3"]),
+    "no JWT, a header alone": (segment(HEADER), ["no JWT: 1 part, expected 3"]),
+    "no JWT, an address": ("api.coinbase.com/v2/user", ["no JWT: neither header nor claims set can be read"]),
+    "no JWT, encrypted": ("a.b.c.d.e", ["no JWT: 5 parts, expected 3"]),
     "as deep as can be": (made(claims=with_braces(23)), []),
     "deeper": (made(claims=with_braces(24)), NO_CLAIMS),
-    "nested": (made(claims=b"[" * 100_000), NO_CLAIMS),
+    "nested": (made(claims=b"[" * 40_000), NO_CLAIMS),
 }  # fmt: skip
 
 
@@ -1868,27 +2618,75 @@ def test_problem_of_a_token_is_named(case):
     assert list(cdp_jwt.inspect_jwt(token, now=NOW).problems) == problems
 
 
-def test_token_without_problems_has_none():
-    found = cdp_jwt.inspect_jwt(made(), now=NOW)
+# What people have in hand, with TOKEN in it.
+AROUND = (
+    "TOKEN", " \nTOKEN\n", '"TOKEN"', "Bearer TOKEN", "bearer TOKEN",
+    "Authorization: Bearer TOKEN\r\n", "authorization:bearer TOKEN",
+    "'Authorization': 'Bearer TOKEN',", "export JWT='TOKEN'", "JWT=TOKEN", "$env:JWT = 'TOKEN'",
+    'curl -sS -H "Authorization: Bearer TOKEN" https://api.coinbase.com/v2/user',
+    "curl https://api.coinbase.com/v2/user \\\n  --header 'Authorization: Bearer TOKEN'",
+    '{"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"], "jwt": "TOKEN"}',
+    '{"jwt":"TOKEN"}', "https://a.example/?jwt=TOKEN&x=1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", AROUND)
+def test_token_is_found_in_what_people_have_in_hand(text):
+    found = cdp_jwt.inspect_jwt(text.replace("TOKEN", made()), now=NOW)
     assert found == (HEADER, CLAIMS, (), (), 115)
-    for front in (
-        "Bearer ",
-        "bearer ",
-        "Authorization: Bearer ",
-        "authorization:bearer ",
-        " \n",
-    ):
-        assert cdp_jwt.inspect_jwt(f"{front}{made()}\n", now=NOW) == found
-    assert cdp_jwt.inspect_jwt(f'"{made()}"', now=NOW) == found
+    found = cdp_jwt.inspect_jwt(text.replace("TOKEN", made(signature=DER)), now=NOW)
+    assert found.problems == ("the signature is DER; expected r and s, 32 bytes each",)
 
 
-def test_notes_are_no_problems():
-    found = cdp_jwt.inspect_jwt(made(claims=without(CLAIMS, "uri")), now=NOW)
-    assert found[2:4] == ((), ("without uri, this is a token for a WebSocket",))
-    claims = {**without(CLAIMS, "uri"), "uris": [CLAIMS["uri"]]}
-    found = cdp_jwt.inspect_jwt(made(claims=claims), now=NOW)
-    note = "uris instead of uri is for other CDP APIs than Advanced Trade"
-    assert found[2:4] == ((), (note,))
+UNKNOWN_NAME = "the key's name is neither organizations/.../apiKeys/... nor a UUID"
+
+
+def by_other_client(header: dict, claims: dict, private_key) -> str:
+    algorithm = "ES256" if private_key is P256 else "EdDSA"
+    times = {"nbf": NOW - 5, "exp": NOW + 115}
+    return jwt.encode({**times, **claims}, private_key, algorithm, header)
+
+
+NAMES = {"sub": NAME, "iss": "cdp"}
+URIS = "uris is what cdp-sdk and ccxt write; Advanced Trade's documentation has uri"
+AUD = "aud is {}, as cdp-sdk or ccxt write it; the documentation has none"
+FORMER = "iss is 'coinbase-cloud', as ccxt writes it and the documentation had it until 2024; expected 'cdp'"
+# Tokens of other clients that are in daily use: the claims besides the times, and the notes.
+IN_USE = {
+    "coinbase-advanced-py": (P256, {**NAMES, "uri": CLAIMS["uri"]}, []),
+    "PyJWT, the documentation's sample": (P256, {**NAMES, "uri": CLAIMS["uri"]}, []),
+    "sieblyio, with iat": (P256, {**NAMES, "iat": NOW - 5, "uri": CLAIMS["uri"]}, []),
+    "cdp-sdk": (ED25519, {**NAMES, "aud": None, "uris": ["POST api.cdp.coinbase.com/platform/v2/evm/accounts"]}, [AUD.format("null"), URIS]),
+    "cdp-sdk for Advanced Trade": (P256, {**NAMES, "aud": None, "uris": [CLAIMS["uri"]]}, [AUD.format("null"), URIS]),
+    "ccxt, ES256": (P256, {"sub": NAME, "iss": "coinbase-cloud", "aud": ["retail_rest_api_proxy"], "uri": CLAIMS["uri"]}, [FORMER, AUD.format('["retail_rest_api_proxy"]')]),
+    "ccxt, EdDSA": (ED25519, {**NAMES, "aud": ["cdp_service"], "uris": [CLAIMS["uri"]]}, [AUD.format('["cdp_service"]'), URIS]),
+    "a WebSocket's": (P256, NAMES, ["without uri, this is a token for a WebSocket"]),
+    "a gateway's": (P256, {**NAMES, "uri": "GET localhost:8443/api/v3/brokerage/accounts"}, ["uri: localhost:8443 is no host of Coinbase's; a gateway?"]),
+    "the sandbox's": (P256, {**NAMES, "uri": "GET api-sandbox.coinbase.com/api/v3/brokerage/accounts"}, []),
+    "a named key's": (P256, {"sub": "my-key", "iss": "cdp", "uri": CLAIMS["uri"]}, [UNKNOWN_NAME]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("client", IN_USE)
+def test_token_in_daily_use_has_notes_and_no_problem(client):
+    private_key, claims, notes = IN_USE[client]
+    header = {"kid": claims["sub"], "nonce": NONCE}
+    token = by_other_client(header, claims, private_key)
+    secret = SEC1 if private_key is P256 else PORTAL
+    key = cdp_jwt.ApiKey(claims["sub"], secret)
+    found = cdp_jwt.inspect_jwt(token, key=key, now=NOW)
+    assert (found.problems, list(found.notes)) == ((), notes)
+
+
+def test_type_of_a_token_is_a_note():
+    found = cdp_jwt.inspect_jwt(made({**HEADER, "typ": "at+jwt"}), now=NOW)
+    assert found[2:4] == ((), ("typ is 'at+jwt'; expected 'JWT'",))
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), 1e11, "1800000000", b""])
+def test_time_that_is_none_is_refused(now):
+    with pytest.raises(cdp_jwt.InvalidRequestError, match="now is not a time in epoch"):
+        cdp_jwt.inspect_jwt(made(), now=now)
 
 
 def test_thousand_healthy_tokens_of_random_keys_have_no_problem(algorithm):
@@ -2338,6 +3136,10 @@ def calling(wire: Wire, trust: ssl.SSLContext, **options) -> cdp_jwt.Client:
     return cdp_jwt.Client(key_of(), **{**defaults, **options})
 
 
+def repr_of_type(value: object) -> str:
+    return type(value).__name__
+
+
 def transport_error(call: Callable[[], object]) -> str:
     """The message of the TransportError that `call` raises, with nothing behind it."""
     with pytest.raises(cdp_jwt.TransportError) as caught:
@@ -2369,8 +3171,11 @@ def test_client_makes_calls_that_a_strict_server_accepts(
 def test_client_sends_every_method_with_its_own_headers(client, coinbase):
     for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"):
         assert client.request(method, "/echo").status == 200
-    assert client.get("/echo").status == client.post("/echo").status == 200
-    assert client.put("/echo").status == client.delete("/echo").status == 200
+    for method in ("get", "head", "post", "put", "patch", "delete"):
+        response = getattr(client, method)("/echo", params={"a": 1})
+        assert response.status == 200
+        seen = coinbase.seen[-1]
+        assert (seen.method, seen.path) == (method.upper(), "/echo?a=1")
     assert coinbase.refusals == []
     for seen in coinbase.seen:
         assert seen.headers["User-Agent"] == f"cdp_jwt/{cdp_jwt.__version__}"
@@ -2380,11 +3185,59 @@ def test_client_sends_every_method_with_its_own_headers(client, coinbase):
     assert len({seen.token for seen in coinbase.seen}) == len(coinbase.seen)
 
 
-@pytest.mark.parametrize("body", [{}, {"a": [1, None, "é"]}, [], 0, "", False])
+@pytest.mark.parametrize("body", [{}, {"a": [1, None, "é"]}, [], 0, False])
 def test_client_sends_json_with_its_content_type(client, coinbase, body):
-    for method in ("POST", "PUT", "PATCH", "DELETE"):
-        sent = client.request(method, "/echo", json=body).json()
+    for method in ("post", "put", "patch", "delete"):
+        sent = getattr(client, method)("/echo", json=body).json()
         assert (json.loads(sent["body"]), sent["type"]) == (body, "application/json")
+
+
+def test_methods_have_signatures_that_type_checkers_read():
+    query = "(self, url_or_path: 'str', *, params: 'Mapping[str, object] | None' = None"
+    for method in ("get", "head", "post", "put", "patch", "delete"):
+        function = getattr(cdp_jwt.Client, method)
+        json_too = "" if method in ("get", "head") else ", json: 'object' = None"
+        assert str(inspect.signature(function)) == f"{query}{json_too}) -> 'Response'"
+        assert function.__doc__.startswith(method.upper())
+    assert str(inspect.signature(cdp_jwt.Response.json)) == "(self) -> 'Any'"
+
+
+class Liar(str):
+    """A text that is shown, compared and hashed as another one."""
+
+    def __str__(self) -> str:
+        return "lie"
+
+    def __format__(self, _: str) -> str:
+        return "lie"
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class Word(str, enum.Enum):
+    """Formatted as `Word.PRODUCT` from Python 3.11 on."""
+
+    PRODUCT = "BTC-USD"
+
+
+def test_client_sends_the_true_text_of_each_argument(coinbase, trust):
+    client = cdp_jwt.Client(key_of(), host=Liar(coinbase.host), ssl_context=trust)
+    client.request(
+        Liar("POST"),
+        Liar("/echo"),
+        params={Liar("a"): Liar("b"), "c": [Word.PRODUCT, Liar("d")]},
+        json={Liar("e"): [Liar("f"), Word.PRODUCT]},
+    )
+    seen = coinbase.seen[0]
+    assert (seen.method, seen.path) == ("POST", "/echo?a=b&c=BTC-USD&c=d")
+    assert json.loads(seen.body) == {"e": ["f", "BTC-USD"]}
+    assert coinbase.refusals == []
 
 
 def test_client_sends_large_bodies(client, coinbase):
@@ -2443,24 +3296,15 @@ def test_client_sends_a_url_to_its_own_host(coinbase, trust):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda c: c.get("/x", json={}), None),
         (lambda c: c.request("GET", "/x", json={}), "GET takes no body; use params"),
         (lambda c: c.request("HEAD", "/x", json=0), "HEAD takes no body; use params"),
-        (
-            lambda c: c.post("/x", json={"a": object()}),
-            "the body holds what JSON has no word for",
-        ),
-        (
-            lambda c: c.post("/x", json=float("nan")),
-            "the body holds what JSON has no word for",
-        ),
         (
             lambda c: c.request("FETCH", "/x"),
             f"unknown method FETCH; expected one of {METHODS}",
         ),
         (
             lambda c: c.get(None, params={"a": 1}),
-            "the path does not begin with exactly one /",
+            "the path is NoneType, not text",
         ),
         (lambda c: c.get("http://localhost/x"), HTTPS),
         (lambda c: c.get("ftp://localhost/x"), HTTPS),
@@ -2469,13 +3313,63 @@ def test_client_sends_a_url_to_its_own_host(coinbase, trust):
             lambda c: c.get("/a b"),
             "the path has ' ' at position 3; remove or encode it",
         ),
+        (lambda c: c.get("/x", params=[("a", 1)]), "params is list; expected a dict"),
+        (
+            lambda c: c.get("/x", params={1: 1}),
+            "the name of a parameter is int, not text",
+        ),
     ],
 )
 def test_client_refuses_bad_arguments_before_it_sends(client, coinbase, call, message):
     with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
         call(client)
-    assert message is None or str(caught.value) == message
+    assert str(caught.value) == message
     assert coinbase.seen == []
+
+
+DEEP: list = []
+DEEP.append(DEEP)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"price": decimal.Decimal(1)}, "the body has Decimal at price: use str()"),
+        ({"a": [1, {"b": {2}}]}, "the body has set at a[1].b: use str()"),
+        ([b"x"], "the body has bytes at [0]: use str()"),
+        (decimal.Decimal(1), "the body has Decimal: use str()"),
+        ({"a": float("nan")}, "the body has nan at a"),
+        ({"a": (float("-inf"),)}, "the body has -inf at a[0]"),
+        ({"a": {(1,): 1}}, "the body has a name that is tuple at a: use str()"),
+        ({"\x1b" * 400: {1}}, f"the body has set at {'x1b'.join([chr(92)] * 76)[:300]}: use str()"),
+        (DEEP, "the body has a part that contains itself, or that is nested too deeply"),
+        ("{}", "json is text, which would be encoded twice; pass the object, or bytes"),
+        ("", "json is text, which would be encoded twice; pass the object, or bytes"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_body_that_json_has_no_words_for_is_named(client, coinbase, body, message):
+    with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+        client.post("/x", json=body)
+    assert str(caught.value) == message
+    assert caught.value.__context__ is None
+    assert coinbase.seen == []
+
+
+@pytest.mark.parametrize("key", ["key.json", SEC1, b"x", object(), NAME.encode()])
+def test_client_refuses_what_is_no_api_key(key):
+    message = (
+        f"key is {type(key).__name__}; expected what ApiKey.from_file(path) returns"
+    )
+    with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+        cdp_jwt.Client(key)
+    assert str(caught.value) == message
+    shown = traceback.TracebackException.from_exception(
+        caught.value, capture_locals=True
+    )
+    own = [frame.locals for frame in shown.stack if frame.filename == str(MODULE)]
+    assert own
+    assert repr(key)[:60] not in repr(own)
 
 
 @pytest.mark.parametrize(
@@ -2488,6 +3382,7 @@ def test_client_refuses_bad_arguments_before_it_sends(client, coinbase, call, me
         {"retries": -1},
         {"max_body": -1},
         {"host": "a b"},
+        {"host": 5},
     ],
 )
 def test_client_refuses_bad_options(options):
@@ -2564,6 +3459,33 @@ def test_other_codes_settings_change_nothing(coinbase, trust, monkeypatch, capfd
     untrusting = cdp_jwt.Client(key_of(), host=coinbase.host, retries=0)
     assert "unknown CA" in transport_error(lambda: untrusting.get(ACCOUNTS))
     assert len(coinbase.seen) == 1
+
+
+def test_tools_that_watch_urllib_see_an_answer_of_its_kind(
+    client, coinbase, monkeypatch
+):
+    """As opentelemetry-instrumentation-urllib does; and the answer is still ours."""
+    original, seen = urllib.request.OpenerDirector.open, []
+
+    def watched(opener, fullurl, data=None, timeout=None):
+        fullurl.add_header("Traceparent", "00-1-1-01")
+        fullurl.add_header("Baggage", "a=1\r\nHost: evil.example\r\n\r\nGET /")
+        answer = original(opener, fullurl, data=data, timeout=timeout)
+        version = str(getattr(answer, "version", ""))
+        seen.append((fullurl.get_method(), answer.getcode(), answer.status, version))
+        assert answer.headers is answer.info()
+        return answer
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", watched)
+    assert client.post("/echo", json={}).status == 200
+    coinbase.faults.append(status(400))
+    with pytest.raises(cdp_jwt.ApiError):
+        client.get("/echo")
+    assert seen == [("POST", 200, 200, ""), ("GET", 400, 400, "")]
+    headers = coinbase.seen[0].headers
+    assert headers["traceparent"] == "00-1-1-01"
+    assert headers["baggage"] == "a=1Host: evil.exampleGET /"
+    assert len(coinbase.seen) == 2
 
 
 @pytest.mark.parametrize("weakness", ["verify_mode", "check_hostname"])
@@ -2661,10 +3583,121 @@ def test_status_outside_200_299_is_an_api_error(
 
 
 def test_body_of_an_api_error_is_bounded(client, coinbase):
-    coinbase.faults.append(status(400, b"x" * 100_000))
+    for size in (65_535, 65_536, 100_000, 1):
+        coinbase.faults.append(status(400, b"x" * size))
+        with pytest.raises(cdp_jwt.ApiError) as caught:
+            client.get(ACCOUNTS)
+        assert len(caught.value.body) == min(size, 65_536)
+    assert len({seen.connection for seen in coinbase.seen}) == 2
+
+
+GZIP = "its answer is compressed, which was not asked for"
+UNREADABLE = {
+    "compressed": (b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", GZIP),
+    "compressed twice": (b"Content-Encoding: identity\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", GZIP),
+    "cut off": (b"Content-Length: 100\r\n\r\n{}", "it closed the connection"),
+    "chunk cut off": (b"Transfer-Encoding: chunked\r\n\r\n64\r\n{}", "it closed the connection"),
+    "wrong chunk": (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", "its answer is not HTTP"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", UNREADABLE)
+@pytest.mark.parametrize("code", [401, 404, 500, 501])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_status_is_kept_whatever_the_body_is(wire, trust, fault, code, method):
+    octets, reason = UNREADABLE[fault]
+    server = wire(saying(b"HTTP/1.1 %d No\r\nX-Trace: 7\r\n" % code + octets))
     with pytest.raises(cdp_jwt.ApiError) as caught:
-        client.get(ACCOUNTS)
-    assert len(caught.value.body) == 65536
+        calling(server, trust).request(method, "/x")
+    error, unknown = caught.value, method == "POST" and code >= 500
+    outcome = f"; {UNKNOWN}" if unknown else "; it was not carried out"
+    outcome = "" if method == "GET" and code >= 500 else outcome
+    assert str(error) == f"HTTP {code}: {reason}{outcome}"
+    assert (error.status, error.body, error.headers["X-Trace"]) == (code, b"", "7")
+    assert error.outcome_unknown == unknown
+
+
+def test_compressed_503_is_tried_again_and_empty_coding_is_none(
+    client, coinbase, waits
+):
+    coinbase.faults.append(status(503, b"\x1f\x8b", Content_Encoding="gzip"))
+    coinbase.faults.append(status(200, b"{}", Content_Encoding=""))
+    assert client.get("/x").json() == {}
+    coinbase.faults.append(status(200, b"{}", Content_Encoding=" Identity "))
+    assert client.get("/x").json() == {}
+    coinbase.faults += [status(204, b"", Content_Encoding="gzip")] * 2
+    assert client.head("/x").status == client.delete("/x").status == 204
+    assert waits == [0.25]
+
+
+def test_servers_words_are_kept_to_the_last(client, coinbase):
+    said = "order engine busy; try again with order id 7781 (NOT cancelled)"
+    coinbase.faults += [status(500, {"message": said})] * 2
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.post(ORDERS, json={})
+    assert str(caught.value) == f"HTTP 500: {said}; {UNKNOWN}"
+
+
+TOKENLIKE = {"message": "eyJ" * 87_381}
+LONG = [
+    (TOKENLIKE, '{"message": "...'),
+    ({"message": "eyJ" * 20_000}, "..."),
+    ({"message": "eyJ." * 15_000}, "..."),
+    ({"message": " eyJ" * 15_000}, (" eyJ" * 75)[1:] + " "),
+    ({"message": "\x1b" * 10_000}, "\\x1b" * 75),
+    (b"eyJ" * 4_000_000, "..."),
+    (b"[" * 4_000_000, "[" * 300),
+    (b'{"a":' * 1_000_000, ('{"a":' * 60)),
+]
+
+
+@pytest.mark.parametrize(("content", "shown"), LONG, ids=range(len(LONG)))
+def test_call_ends_in_time_whatever_the_server_says(client, coinbase, content, shown):
+    """No pattern runs over more than 4 KiB of its text."""
+    coinbase.faults.append(status(400, content))
+    started = time.monotonic()
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.get("/x")
+    assert time.monotonic() - started < 1
+    assert str(caught.value) == f"HTTP 400: {shown}"
+
+
+def test_no_pattern_runs_over_more_than_4_kib_of_a_servers_text(
+    client, coinbase, waits, monkeypatch
+):
+    lengths = []
+
+    class Measuring:
+        def __getattr__(self, name: str):
+            def measure(*arguments):
+                lengths.extend(len(each) for each in arguments[1:])
+                return getattr(re, name)(*arguments)
+
+            return measure
+
+    monkeypatch.setattr(cdp_jwt, "re", Measuring())
+    for code, headers in ((400, {}), (302, {"Location": "a" * 60_000}),
+                          (429, {"Retry_After": "1" * 60_000}), (401, {"Date": "x" * 60_000})):  # fmt: skip
+        coinbase.faults.append(status(code, {"message": "x" * 60_000}, **headers))
+        with contextlib.suppress(cdp_jwt.ApiError):
+            client.get(ACCOUNTS)
+    assert max(lengths) == 4096
+
+
+@pytest.mark.parametrize(
+    "header", ["Location", "Retry-After", "Date", "Proxy-Authenticate"]
+)
+def test_call_ends_in_time_whatever_a_header_says(client, coinbase, waits, header):
+    for value in ("a" * 60_000, "//" + "a." * 30_000, "1" * 60_000, "Sun, " * 12_000):
+        for code in (301, 401, 429):
+            coinbase.faults.append(
+                status(code, b"", **{header.replace("-", "_"): value})
+            )
+            started = time.monotonic()
+            with contextlib.suppress(cdp_jwt.ApiError):
+                client.get("/x")
+            assert time.monotonic() - started < 0.9
+            coinbase.faults.clear()
 
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204, 206, 299])
@@ -2673,11 +3706,16 @@ def test_status_of_200_to_299_is_a_response(client, coinbase, code):
     assert client.get(ACCOUNTS).status == code
 
 
+UNKNOWN = (
+    "it may have been carried out and was not sent again: look for it first, an order"
+    " by its client_order_id"
+)
 OK = b"HTTP/1.1 200 OK\r\n"
 NOT_HTTP = "its answer is not HTTP; check host and proxy"
 CLOSED = "it closed the connection; try again"
 COMPRESSED = "its answer is compressed, which was not asked for; check host and proxy"
 OVERSIZED = "its answer is over max_body; raise max_body"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MALFORMED = {
     "nothing": (b"", CLOSED),
     "half a status line": (b"HTTP/1.1 20", NOT_HTTP),
@@ -2689,12 +3727,33 @@ MALFORMED = {
     "endless status line": (b"HTTP/1.1 200 " + b"x" * 70_000, NOT_HTTP),
     "endless header": (OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n", NOT_HTTP),
     "too many headers": (OK + b"X: y\r\n" * 200 + b"\r\n", NOT_HTTP),
-    "interim answer": (b"HTTP/1.1 103 Early Hints\r\n\r\n", NOT_HTTP),
-    "unknown interim answer": (b"HTTP/1.1 199 Well\r\n\r\n", NOT_HTTP),
+    "headers beyond 64 KiB": (OK + b"X: %s\r\n" % (b"y" * 900) * 80 + b"\r\n", NOT_HTTP),
+    "words of a failed verification": (b"HTTP/1.1 Verif expired\r\n\r\n", NOT_HTTP),
+    "words of a proxy": (b"HTTP/1.1 Tunnel 407\r\n\r\n", NOT_HTTP),
+    "words of a time-out": (b"ERR upstream request timed out\r\n\r\n", NOT_HTTP),
+    "words, many": (b"Verif" * 13_000 + b"\r\n\r\n", NOT_HTTP),
+    "interim answer alone": (b"HTTP/1.1 103 Early Hints\r\n\r\n", CLOSED),
+    "unknown interim answer alone": (b"HTTP/1.1 199 Well\r\n\r\n", CLOSED),
+    "other protocol": (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", NOT_HTTP),
+    "header without a colon": (OK + b"A: b\r\nX\r\nContent-Length: 9\r\n\r\n{}", NOT_HTTP),
+    "bare CR in a header": (OK + b"A: b\rc\r\nContent-Length: 9\r\n\r\n{}", NOT_HTTP),
+    "bare CR before a length": (OK + b"A: b\rContent-Length: 2\r\n\r\n{}EXTRA", NOT_HTTP),
+    "header name beyond ASCII": (OK + b"\xe9: b\r\nContent-Length: 9\r\n\r\n{}", NOT_HTTP),
+    "header without a name": (OK + b": b\r\nContent-Length: 2\r\n\r\n{}", NOT_HTTP),
+    "space before a colon": (OK + b"A : b\r\nContent-Length: 9\r\n\r\n{}", NOT_HTTP),
+    "mail's first line": (OK + b"From me\r\nContent-Length: 2\r\n\r\n{}", NOT_HTTP),
+    "mail's last line": (OK + b"Content-Length: 2\r\nFrom me\r\n\r\n{}", NOT_HTTP),
+    "folded first": (OK + b" a\r\nContent-Length: 2\r\n\r\n{}", NOT_HTTP),
+    "headers cut off": (OK + b"A: b\r\n", CLOSED),
+    "two lengths": (OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ", NOT_HTTP),
+    "lengths in a list": (OK + b"Content-Length: 2, 3\r\n\r\n{} ", NOT_HTTP),
+    "length of letters": (OK + b"Content-Length: two\r\n\r\n{}", NOT_HTTP),
+    "length below 0": (OK + b"Content-Length: -2\r\n\r\n{}", NOT_HTTP),
+    "other coding": (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", NOT_HTTP),
     "body cut off": (OK + b"Content-Length: 100\r\n\r\n{}", CLOSED),
     "chunk cut off": (OK + b"Transfer-Encoding: chunked\r\n\r\n64\r\n{}", CLOSED),
     "chunks without an end": (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", CLOSED),
-    "chunk length of letters": (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}", CLOSED),
+    "chunk length of letters": (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", NOT_HTTP),
     "gzip": (OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", COMPRESSED),
     "too large, announced": (OK + b"Content-Length: 99999\r\n\r\n" + b"x" * 99_999, OVERSIZED),
     "too large, chunked": (
@@ -2713,10 +3772,56 @@ def test_malformed_answer_is_a_transport_error(wire, trust, fault):
     found = transport_error(lambda: client.get("/x"))
     assert found == f"{server.host}: {message}"
     unknown = transport_error(lambda: client.post("/x", json={}))
-    assert unknown.startswith(found.partition("; try again")[0])
-    assert "try again" not in unknown  # that could be a second order
-    assert unknown.endswith("look for it first, an order by its client_order_id")
+    certain = found.replace("; try again", "")  # that could be a second order
+    assert unknown == f"{certain}; {UNKNOWN}"
     assert len(server.requests) == 2
+
+
+def test_length_may_have_spaces_around_it(wire, trust):
+    """RFC 9112, section 5."""
+    server = wire(saying(OK + b"Content-Length:  2 \r\n\r\n{}"))
+    assert calling(server, trust).get("/x").json() == {}
+
+
+def test_status_of_an_error_outlasts_its_broken_headers(wire, trust):
+    """It was not carried out, whatever else the answer says."""
+    head = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"
+    client = calling(wire(saying(head)), trust)
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.post("/x", json={})
+    error = caught.value
+    assert (error.status, error.body, error.outcome_unknown) == (401, b"", False)
+    assert str(error) == "HTTP 401: its answer is not HTTP; it was not carried out"
+
+
+@pytest.mark.parametrize(
+    ("value", "query"),
+    [
+        (decimal.Decimal("1E+2"), "p=100"),
+        (decimal.Decimal("0.10"), "p=0.10"),
+        (1.5, "p=1.5"),
+        (True, "p=true"),
+        (Lying("x y"), "p=x%20y"),
+        (["a", None, 7], "p=a&p=7"),
+    ],
+)
+def test_parameter_is_sent_as_it_is_meant(client, coinbase, value, query):
+    client.get("/echo", params={"p": value})
+    assert coinbase.seen[-1].path == f"/echo?{query}"
+
+
+@pytest.mark.parametrize(
+    "value", [b"abc", {"a": 1}, {1}, range(3), object(), float("nan"), 10**5000,
+              enum.Enum("Side", ["BUY"]).BUY, decimal.Decimal("inf")], ids=repr_of_type
+)  # fmt: skip
+def test_parameter_without_a_text_of_its_own_is_refused(client, coinbase, value):
+    if sys.version_info < (3, 11) and isinstance(value, int):
+        pytest.skip("every number has its digits there")
+    message = f"a value in params is {type(value).__name__}; expected text or a number"
+    with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+        client.get("/echo", params={"p": value})
+    assert str(caught.value) == message
+    assert coinbase.seen == []
 
 
 @pytest.mark.parametrize(
@@ -2732,7 +3837,35 @@ def test_body_that_is_not_json_is_a_transport_error_when_asked_for(
     assert transport_error(response.json) == message
 
 
+@pytest.mark.parametrize("codes", [[103], [102, 103, 100], [199] * 40])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_interim_answers_are_skipped(wire, trust, codes, method):
+    """RFC 9110, section 15.2; psf/requests#5190 is about what happens otherwise."""
+    head = b"Link: </x>\r\nContent-Length: 5\r\n\r\n"
+    interim = b"".join(b"HTTP/1.1 %d Soon\r\n%s" % (code, head) for code in codes)
+    answer = OK + b"Content-Length: 2\r\nX: y\r\n\r\n{}"
+
+    def script(wire: Wire, connection: socket.socket) -> None:
+        for _ in range(2):
+            wire.read_request(connection)
+            connection.sendall(interim + answer)
+
+    server = wire(script)
+    client = calling(server, trust)
+    for _ in range(2):
+        response = client.request(method, "/x")
+        assert (response.json(), response.headers["X"]) == ({}, "y")
+        assert response.headers["Link"] is None
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
 # It ends
+
+
+def endless_interims(wire: Wire, connection: socket.socket) -> None:
+    wire.read_request(connection)
+    while not wire.over.wait(0.02):
+        connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
 def stall_handshake(wire: Wire, connection: socket.socket) -> None:
@@ -2778,7 +3911,7 @@ def read_slowly(wire: Wire, connection: socket.socket) -> None:
         connection.recv(100_000)  # each record in less than the timeout, not all
 
 
-TIMING = [stall_handshake, stall_headers, drip_status, drip_headers, drip_body, drip_chunks,
+TIMING = [stall_handshake, stall_headers, endless_interims, drip_status, drip_headers, drip_body, drip_chunks,
           endless_body, read_slowly]  # fmt: skip
 
 
@@ -2801,6 +3934,48 @@ def test_endless_body_ends_at_max_body(wire, trust):
     message = transport_error(lambda: client.get("/x"))
     assert message == f"{server.host}: {OVERSIZED}"
     assert time.monotonic() - started < 4
+
+
+CHUNK_FLOODS = {
+    "a size of -1": b"-1\r\n",
+    "a size of -1, and octets": b"-1\r\n" + b"x" * 60_000,
+    "sizes with extensions": b"1;" + b"x" * 60_000 + b"\r\nx\r\n",
+    "single octets": b"1\r\nx\r\n" * 20_000,
+    "endless trailer": b"0\r\n" + b"X: y\r\n" * 20_000,
+}
+
+
+@pytest.mark.parametrize("flood", CHUNK_FLOODS)
+@pytest.mark.parametrize("code", [200, 400])
+def test_octets_that_are_read_are_counted_with_their_framing(wire, trust, flood, code):
+    """max_body and 64 KiB, and what a buffer holds."""
+    sent = []
+
+    def script(wire: Wire, connection: socket.socket) -> None:
+        wire.read_request(connection)
+        connection.sendall(
+            b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % code
+        )
+        octets = CHUNK_FLOODS[flood]
+        octets *= 1 + 60_000 // len(octets)
+        while sum(sent) < 50_000_000:
+            connection.sendall(octets)
+            sent.append(len(octets))
+
+    read = []
+    original = cdp_jwt._Octets.readinto
+
+    def counted(octets, buffer) -> int:
+        count = original(octets, buffer)
+        read.append(count)
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cdp_jwt._Octets, "readinto", counted)
+        with pytest.raises((cdp_jwt.TransportError, cdp_jwt.ApiError)) as caught:
+            calling(wire(script), trust, max_body=1000, timeout=9).get("/x")
+    assert "its answer is" in str(caught.value)
+    assert sum(read) < 65_536 + 66_000 + 65_536
 
 
 def test_body_may_have_max_body_octets(coinbase, trust):
@@ -2846,9 +4021,25 @@ def test_addresses_are_tried_in_their_order_each_for_its_share(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
-    with pytest.raises(ConnectionRefusedError):
-        cdp_jwt._connect(130.0, ("many.example", 443))
+    with pytest.raises(cdp_jwt._CallError, match="it refused the connection"):
+        cdp_jwt._connect("many.example", 443, 130.0)
     assert tried == [(addresses[0], 10), (addresses[1], 15), (addresses[2], 30)]
+
+
+def test_octets_that_came_too_late_are_none(monkeypatch):
+    """Whatever the socket makes of its timeout."""
+
+    class Slow:
+        def settimeout(self, seconds: float) -> None:
+            assert seconds == 5
+
+        def recv_into(self, buffer: memoryview) -> int:
+            monkeypatch.setattr(time, "monotonic", lambda: 106.0)
+            return len(buffer)
+
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    with pytest.raises(TimeoutError):
+        cdp_jwt._Octets(Slow(), 105.0).readinto(bytearray(9))
 
 
 def test_no_time_that_is_left_is_over(monkeypatch):
@@ -2882,8 +4073,11 @@ def test_connection_that_is_refused_is_named(trust):
     )
 
 
-def test_name_that_is_unknown_is_named(trust, monkeypatch):
+@pytest.mark.parametrize("found", [None, []])
+def test_name_that_is_unknown_is_named(trust, monkeypatch, found):
     def unknown(*_, **__):
+        if found is not None:
+            return found
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
@@ -2909,6 +4103,7 @@ def old_tls(ca: trustme.CA) -> ssl.SSLContext:
     context = server_context(ca)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
     return context
@@ -2998,26 +4193,80 @@ def test_certificate_that_is_refused_is_not_tried_again(wire, trust):
     assert server.connections == 1
 
 
+NOT_STRICT = "its CA breaks RFC 5280: Python >= 3.13 refuses it; reissue the CA"
+
+
 @pytest.mark.parametrize(
-    ("openssl_says", "message"),
+    ("code", "message"),
     [
-        (
-            "Missing Authority Key Identifier",
-            "its CA breaks RFC 5280: Python >= 3.13 refuses it; reissue the CA",
-        ),
-        (
-            "Basic Constraints of CA cert not marked critical",
-            "its CA breaks RFC 5280: Python >= 3.13 refuses it; reissue the CA",
-        ),
-        ("unable to get local issuer certificate", UNKNOWN_CA),
-        ("certificate revoked", "its certificate was refused; check host and proxy"),
+        (9, "its certificate is not valid yet; check the clock"),
+        (10, "its certificate has expired; check the clock"),
+        (2, UNKNOWN_CA),
+        (18, UNKNOWN_CA),
+        (19, UNKNOWN_CA),
+        (20, UNKNOWN_CA),
+        (21, UNKNOWN_CA),
+        (62, "its certificate is for another host; check host and proxy"),
+        (64, "its certificate is for another host; check host and proxy"),
+        (85, NOT_STRICT),  # Missing Authority Key Identifier
+        (89, NOT_STRICT),  # Basic Constraints of CA cert not marked critical
+        (92, NOT_STRICT),  # CA cert does not include key usage extension
+        (23, "its certificate was refused; check host and proxy"),  # revoked
+        (95, "its certificate was refused; check host and proxy"),
     ],
 )
-def test_reason_of_openssl_is_explained(openssl_says, message):
-    error = ssl.SSLCertVerificationError(
-        1, f"[SSL: CERTIFICATE_VERIFY_FAILED] {openssl_says}"
-    )
-    assert str(cdp_jwt._transport_error(error, "x")) == f"x: {message}"
+def test_certificate_is_explained_by_openssls_number(
+    trust, wire, monkeypatch, code, message
+):
+    """And by nothing that its text says."""
+    refusals = []
+
+    def refuse(*_, **__):
+        refusals.append(code)
+        error = ssl.SSLCertVerificationError(1, "expired, self-signed, mismatch")
+        error.verify_code = code
+        raise error
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", refuse)
+    server = wire(saying(), None)
+    with pytest.raises(cdp_jwt.TransportError) as caught:
+        calling(server, trust, retries=5).post("/x")
+    assert str(caught.value) == f"{server.host}: {message}"
+    assert (caught.value.outcome_unknown, refusals) == (False, [code])
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_authorities_that_do_not_exist_are_named(
+    coinbase, monkeypatch, tmp_path, variable
+):
+    missing = f"{tmp_path}/\x1bno.pem"
+    monkeypatch.setenv(variable, missing)
+    client = cdp_jwt.Client(key_of(), host=coinbase.host)
+    found = f"{variable} does not exist: {tmp_path}/\\x1bno.pem"
+    reason, _, advice = UNKNOWN_CA.partition("; ")
+    message = f"{coinbase.host}: {reason} ({found}); {advice}"
+    assert transport_error(lambda: client.get("/x")) == message
+    monkeypatch.setenv(variable, str(tmp_path))
+    message = f"{coinbase.host}: {UNKNOWN_CA}"
+    assert transport_error(lambda: client.get("/x")) == message
+
+
+def test_context_that_allows_old_tls_is_raised_to_1_2(wire, ca, trust):
+    """Python 3.9's own default allows it."""
+    server = wire(saying(OK + b"Content-Length: 0\r\n\r\n"), old_tls(ca))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trust.minimum_version = ssl.TLSVersion.TLSv1
+    trust.set_ciphers("ALL:@SECLEVEL=0")
+    host, _, port = server.host.partition(":")
+    try:
+        with socket.create_connection((host, int(port))) as plain:
+            trust.wrap_socket(plain, server_hostname=host).close()
+    except ssl.SSLError:
+        pytest.skip("this OpenSSL has no TLS 1.1")
+    message = f"{server.host}: {TLS_FAILED}"
+    assert transport_error(lambda: calling(server, trust).get("/x")) == message
+    assert server.requests == []
 
 
 @pytest.fixture
@@ -3079,38 +4328,66 @@ def test_no_proxy_is_heeded(coinbase, trust, monkeypatch):
     assert client.get(ACCOUNTS).status == 200
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (
-            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-            "the proxy asks for a password; put it in HTTPS_PROXY",
-        ),
-        (
-            b"HTTP/1.1 403 Forbidden\r\n\r\n",
-            "the proxy refused to connect; check HTTPS_PROXY and NO_PROXY",
-        ),
-        (
-            b"HTTP/1.1 502 Bad Gateway\r\n\r\n",
-            "the proxy refused to connect; check HTTPS_PROXY and NO_PROXY",
-        ),
-        (b"drip", "it took longer than the timeout; try again, or raise the timeout"),
-        (b"", CLOSED),
-    ],
-)
-def test_proxy_that_refuses_is_named(
-    coinbase, trust, proxy, monkeypatch, answer, message
-):
+PASSWORD = "the proxy asks for a password; put it in HTTPS_PROXY"
+OWN_PROXY = "put a proxy of your own before it that does, such as px or cntlm"
+OF_PROXY = "the proxy localhost: "
+PROXY_ANSWERS = {
+    "407": (b"HTTP/1.1 407 No\r\n\r\n", PASSWORD, 1),
+    "407 Basic or NTLM": (b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Basic realm=x\r\n\r\n", PASSWORD, 1),
+    "407 NTLM": (b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n",
+                 f"the proxy asks for NTLM, which is not spoken here; {OWN_PROXY}", 1),
+    "407 Negotiate": (b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\n\r\n",
+                      f"the proxy asks for Negotiate (Kerberos or NTLM), which is not spoken here; {OWN_PROXY}", 1),
+    "403": (b"HTTP/1.1 403 407 Tunnel\r\n\r\n",
+            "the proxy refused to connect (HTTP 403); check HTTPS_PROXY and NO_PROXY", 1),
+    "302": (b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\n\r\n",
+            "the proxy refused to connect (HTTP 302); check HTTPS_PROXY and NO_PROXY", 1),
+    "502": (b"HTTP/1.1 502 Bad\r\n\r\n", "the proxy answered HTTP 502; try again", 2),
+    "503": (b"HTTP/1.1 503 Bad\r\n\r\n", "the proxy answered HTTP 503; try again", 2),
+    "504": (b"HTTP/1.1 504 Bad\r\n\r\n", "the proxy answered HTTP 504; try again", 2),
+    "407 of words": (b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="use NTLM, NTLM"\r\n\r\n', PASSWORD, 1),
+    "407 Digest": (b'HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm="x", nonce="Basic"\r\n\r\n',
+                   f"the proxy asks for digest, which is not spoken here; {OWN_PROXY}", 1),
+    "no HTTP": (b"HTTP/1.1 Tunnel 407\r\n\r\n", f"{OF_PROXY}{NOT_HTTP}", 2),
+    "endless": (b"HTTP/1.1 200 OK\r\n".replace(b" 200 ", b" 0200 ") + b"X: y\r\n" * 20_000, f"{OF_PROXY}{NOT_HTTP}", 2),
+    "drip": (b"drip", f"{OF_PROXY}it took longer than the timeout; try again, or raise the timeout", 1),
+    "nothing": (b"", f"{OF_PROXY}{CLOSED}", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PROXY_ANSWERS)
+def test_proxy_that_refuses_is_named(coinbase, trust, proxy, monkeypatch, kind):
+    """And asked again, even for a POST, where that may help: nothing was sent."""
+    answer, message, tries = PROXY_ANSWERS[kind]
     through = proxy(answer)
     monkeypatch.setenv("HTTPS_PROXY", through.host)
+    monkeypatch.setattr(cdp_jwt.time, "sleep", lambda _: None)
     client = cdp_jwt.Client(
-        key_of(), host=coinbase.host, ssl_context=trust, timeout=0.7, retries=0
+        key_of(), host=coinbase.host, ssl_context=trust, timeout=0.9, retries=1
     )
     started = time.monotonic()
-    found = transport_error(lambda: client.post("/echo"))
-    assert time.monotonic() - started < 1.2
-    assert found == f"{coinbase.host}: {message}"
+    with pytest.raises(cdp_jwt.TransportError) as caught:
+        client.post("/echo")
+    assert time.monotonic() - started < 1.4
+    assert str(caught.value) == f"{coinbase.host}: {message}"
+    assert (caught.value.outcome_unknown, through.connections) == (False, tries)
     assert coinbase.seen == []
+
+
+def test_proxy_that_refuses_credentials_is_named(coinbase, trust, proxy, monkeypatch):
+    through = proxy(credentials="others")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:s3cret@{through.host}")
+    client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust)
+    message = "the proxy refused these credentials; check those in HTTPS_PROXY"
+    assert transport_error(lambda: client.get("/echo")) == f"{coinbase.host}: {message}"
+    assert through.connections == 1
+
+
+def test_proxys_password_is_sent_as_it_is_meant(coinbase, trust, proxy, monkeypatch):
+    through = proxy(credentials=base64.b64encode("mé:p:@/".encode()).decode())
+    monkeypatch.setenv("HTTPS_PROXY", f"HTTP://m%C3%A9:p:%40%2F@{through.host}/")
+    client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust)
+    assert client.get(ACCOUNTS).status == 200
 
 
 @pytest.mark.parametrize("kind", ["socks5", "socks5h", "socks4", "https"])
@@ -3119,7 +4396,9 @@ def test_proxy_of_a_kind_that_urllib_cannot_speak_to_is_named(
 ):
     monkeypatch.setenv("HTTPS_PROXY", f"{kind}://me:s3cret@127.0.0.1:1")
     client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust)
-    problem = "urllib cannot use this HTTPS_PROXY; expected http://host:port"
+    problem = (
+        "the proxy for https (HTTPS_PROXY) cannot be used; expected http://host:port"
+    )
     assert transport_error(lambda: client.get("/echo")) == f"{coinbase.host}: {problem}"
 
 
@@ -3132,7 +4411,9 @@ def test_proxy_of_a_kind_that_urllib_cannot_speak_to_is_named(
         "http://a b:1",
         "s3cret@:/",
         "http:/",
-        "127.0.0.1:1/",
+        "http://127.0.0.1:99999",
+        "http://a..b:1",
+        f"http://me:s3cret@{'x' * 64}:1",
     ],
 )
 def test_proxy_that_is_malformed_is_named_without_its_password(
@@ -3140,7 +4421,7 @@ def test_proxy_that_is_malformed_is_named_without_its_password(
 ):
     monkeypatch.setenv("HTTPS_PROXY", value)
     client = cdp_jwt.Client(key_of(), host=coinbase.host, ssl_context=trust)
-    message = f"{coinbase.host}: urllib cannot use this HTTPS_PROXY; expected http://host:port"
+    message = f"{coinbase.host}: the proxy for https (HTTPS_PROXY) cannot be used; expected http://host:port"
     assert transport_error(lambda: client.get("/echo")) == message
     assert transport_error(lambda: client.post("/echo")) == message
 
@@ -3172,19 +4453,23 @@ def test_proxy_that_is_not_there_is_named(coinbase, trust, monkeypatch):
 # Connections
 
 
-def test_listener_that_fails_does_not_lose_the_answer(client, coinbase):
-    """A failing log handler is its owner's affair, not a reason to send again."""
+def test_log_handler_that_fails_does_not_lose_the_answer(client, coinbase):
+    """It is its owner's affair, not a reason to send again."""
 
-    def failing(kind: str, message: str) -> None:
-        if message.startswith("HTTP 200"):
-            raise OSError("disk full")
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("HTTP 200"):
+                raise OSError("disk full")
 
-    cdp_jwt._listener = failing
+    logger, handler = logging.getLogger("cdp_jwt"), Failing()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
     try:
         with pytest.raises(OSError, match="disk full"):
             client.get("/echo")
     finally:
-        cdp_jwt._listener = None
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
     assert len(coinbase.seen) == 1
 
 
@@ -3240,12 +4525,88 @@ def test_connection_that_is_closed_under_way_is_tried_again_for_get_alone(wire, 
 
 
 def test_idle_connection_is_given_up_after_30_seconds(client, coinbase, monkeypatch):
-    original, passed = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: original() + sum(passed))
-    for seconds, connections in ((0, 1), (29.5, 1), (30.5, 2)):
+    """By a clock that runs on in suspend; one that was set back tells no age."""
+    original, passed = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: original() + sum(passed))
+    for seconds, connections in ((0, 1), (29.5, 1), (30.5, 2), (-5, 3)):
         passed.append(seconds)
-        client.get(ACCOUNTS)
+        client.get("/api/v3/brokerage/time")
         assert len({seen.connection for seen in coinbase.seen}) == connections
+
+
+def idle_sockets(client: cdp_jwt.Client) -> list[ssl.SSLSocket]:
+    return [each.sock for idle in client._connections._idle.values() for each in idle]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_idle_connections_that_the_server_closed_are_closed(wire, trust, kept):
+    """All of a burst, and not just those before the first that can be used."""
+    over, together, ports = threading.Event(), threading.Barrier(12), []
+    answer = OK + b"Content-Length: 2\r\n\r\n{}"
+
+    def script(wire: Wire, connection: socket.socket) -> None:
+        wire.read_request(connection)
+        if not over.is_set():
+            together.wait(10)
+        connection.sendall(answer)
+        over.wait(10)
+        if connection.getpeername()[1] in ports:
+            wire.read_request(connection)
+            connection.sendall(answer)
+            wire.over.wait(10)
+
+    client = calling(wire(script), trust, timeout=9)
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: client.get("/x"), range(12)))
+    burst = idle_sockets(client)
+    assert len(burst) == 12
+    ports += [each.getsockname()[1] for each in burst[-kept:] if kept]
+    over.set()
+    time.sleep(0.3)
+    client.get("/x")
+    assert len([each for each in burst if each.fileno() != -1]) == kept
+
+
+@pytest.mark.parametrize("last", ["/echo", "404", "no HTTP", "nobody"])
+def test_client_that_is_dropped_frees_its_sockets_at_once(coinbase, wire, trust, last):
+    """Without close(), without a garbage collection, without a ResourceWarning.
+
+    Whatever came of its last call: an error holds the frames it has passed through.
+    """
+    url = {
+        "404": "/nowhere",
+        "no HTTP": f"https://{wire(saying(b'hello')).host}/x",
+        "nobody": "https://127.0.0.1:1/x",
+    }.get(last, last)
+    gc.collect()
+    gc.disable()
+    try:
+        client = cdp_jwt.Client.__new__(cdp_jwt.Client)
+        type(client).__init__.__wrapped__(
+            client, key_of(), host=coinbase.host, ssl_context=trust
+        )
+        client._retries = 0
+        client.get("/echo")
+        with contextlib.suppress(cdp_jwt.CdpError):
+            client.get(url)
+        sockets = idle_sockets(client)
+        assert [each.fileno() != -1 for each in sockets] == [True]
+        del client
+        assert [each.fileno() for each in sockets] == [-1]
+    finally:
+        gc.enable()
+
+
+def test_call_leaves_nothing_to_the_garbage_collector(client):
+    client.get("/echo")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            client.get("/echo")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_answer_that_nobody_asked_for_is_not_taken_for_the_next(wire, trust):
@@ -3276,7 +4637,7 @@ def test_threads_share_a_client_without_a_mix_up(client, coinbase):
     assert len({seen.connection for seen in coinbase.seen}) <= 8
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_fork_shares_no_connection_and_no_nonce(client, coinbase):
     client.get("/echo")
     with warnings.catch_warnings():
@@ -3313,6 +4674,42 @@ def test_get_is_tried_again_with_a_token_of_its_own(client, coinbase, waits, cod
     assert waits == [0.25, 0.5]
     assert len({seen.token for seen in coinbase.seen}) == 3
     assert coinbase.refusals == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_retries_without_a_wait_are_no_overflow(coinbase, trust, waits, method):
+    client = cdp_jwt.Client(
+        key_of("EdDSA"), host=coinbase.host, ssl_context=trust, retries=5000, timeout=60
+    )
+    coinbase.faults += [status(429, b"", Retry_After="0")] * 1100
+    coinbase.faults.append(status(429, b"slow down", Retry_After="61"))
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.request(method, "/x")
+    assert str(caught.value) == "HTTP 429: slow down; try again in 61 s"
+    assert (len(coinbase.seen), waits) == (1101, [0.0] * 1100)
+    coinbase.faults += [status(429, b"", Retry_After="0")] * 1100
+    coinbase.faults.append(status(429, b"slow down"))  # the next wait would be 64 s
+    with pytest.raises(cdp_jwt.ApiError, match=r"HTTP 429: slow down$"):
+        client.request(method, "/x")
+
+
+def test_call_shares_the_deadline_of_the_one_before(client, coinbase, wire, trust):
+    assert client._get_before(time.monotonic() + 5, ACCOUNTS).status == 200
+    message = f"{coinbase.host}: it took longer than the timeout"
+    for deadline in (time.monotonic(), time.monotonic() - 100):
+        found = transport_error(lambda at=deadline: client._get_before(at, ACCOUNTS))
+        assert found == f"{message}; try again, or raise the timeout"
+    assert len(coinbase.seen) == 1
+    client.get(ACCOUNTS)
+    order = cdp_jwt._Target("POST", coinbase.host, ORDERS)
+    with pytest.raises(cdp_jwt.TransportError) as caught:
+        client._deliver(order, b"{}", time.monotonic())
+    assert caught.value.outcome_unknown is False  # though the connection was open
+    assert len(coinbase.seen) == 2
+    stalling = calling(wire(stall_headers), trust, timeout=60)
+    started = time.monotonic()
+    transport_error(lambda: stalling._get_before(started + 0.3, "/x"))
+    assert time.monotonic() - started < 0.8
 
 
 def test_rate_limit_is_waited_for(client, coinbase, monkeypatch):
@@ -3401,13 +4798,14 @@ def test_retry_after_is_heeded_within_the_timeout(client, coinbase, waits, value
         assert waits == [wait]
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
 def test_date_without_a_zone_is_utc(monkeypatch, zone):
     """RFC 9110 has one such form, asctime's."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
-    assert cdp_jwt._epoch("Sun Nov  6 08:49:37 1994") == 784111777
-    assert cdp_jwt._epoch("Sun, 06 Nov 1994 08:49:37 GMT") == 784111777
+    assert cdp_jwt._http_date("Sun Nov  6 08:49:37 1994") == 784111777
+    assert cdp_jwt._http_date("Sun, 06 Nov 1994 08:49:37 GMT") == 784111777
     monkeypatch.undo()
     time.tzset()
 
@@ -3443,6 +4841,72 @@ def test_order_is_found_again_by_its_client_order_id(client, coinbase):
     first = client.post(ORDERS, json=order).json()
     assert client.post(ORDERS, json=order).json() == first
     assert coinbase.executed == ["abc"]
+
+
+NOWHERE = "127.0.0.1:1"  # nobody listens there
+UNKNOWN_OUTCOMES = {
+    "refused connection": (None, None, False),
+    "no answer": ((), cdp_jwt.TransportError, True),
+    "no HTTP": ((b"hello\r\n",), cdp_jwt.TransportError, True),
+    "cut off": ((OK + b"Content-Length: 9\r\n\r\n",), cdp_jwt.TransportError, True),
+    "compressed": ((OK + b"Content-Encoding: gzip\r\n\r\nx",), cdp_jwt.TransportError, True),
+    "400": ((b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n",), cdp_jwt.ApiError, False),
+    "302": ((b"HTTP/1.1 302 No\r\nContent-Length: 0\r\n\r\n",), cdp_jwt.ApiError, False),
+    "500": ((b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",), cdp_jwt.ApiError, True),
+    "503": ((b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",), cdp_jwt.ApiError, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("case", UNKNOWN_OUTCOMES)
+def test_errors_say_whether_the_outcome_is_unknown(wire, trust, method, case):
+    answers, kind, unknown = UNKNOWN_OUTCOMES[case]
+    if method == "HEAD" and case in ("cut off", "compressed"):
+        pytest.skip("the answer to a HEAD has no body")
+    host = NOWHERE if answers is None else wire(saying(*answers)).host
+    client = cdp_jwt.Client(key_of(), host=host, ssl_context=trust, retries=0)
+    with pytest.raises(kind or cdp_jwt.TransportError) as caught:
+        client.request(method, "/x")
+    is_unknown = unknown and method not in ("GET", "HEAD")
+    assert caught.value.outcome_unknown is is_unknown
+    assert str(caught.value).endswith(UNKNOWN) == is_unknown
+
+
+def test_order_that_was_carried_out_is_none_to_repeat_for_its_answer(client, coinbase):
+    """A program that tries again where no outcome is unknown must not do so here."""
+    for method, unknown in (("GET", False), ("HEAD", False), ("POST", True)):
+        coinbase.faults.append(status(200, b"OK"))
+        response = client.request(method, "/x")
+        with pytest.raises(cdp_jwt.TransportError) as caught:
+            response.json()
+        assert caught.value.outcome_unknown is unknown
+
+
+INTERRUPTS = [("POST", "sent", f"({UNKNOWN!r},)"), ("GET", "sent", "()"), ("POST", "connected", "()"),
+              ("POST", "waiting", "()")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "when", "arguments"), INTERRUPTS)
+def test_interrupt_says_whether_the_outcome_is_unknown(
+    wire, trust, monkeypatch, method, when, arguments
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    script, target = stall_headers, (cdp_jwt._Octets, "readinto")
+    if when == "connected":
+        target = (trust, "wrap_socket")
+    if when == "waiting":  # for the next try, as the first was refused
+        script = saying(b"HTTP/1.1 429 No\r\nContent-Length: 0\r\n\r\n")
+        target = (cdp_jwt.time, "sleep")
+    client = calling(wire(script), trust, retries=1)
+    monkeypatch.setattr(*target, interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        client.request(method, "/x")
+    assert repr(caught.value.args) == arguments
+    assert (
+        all(each.fileno() == -1 for each in idle_sockets(client)) or when == "waiting"
+    )
 
 
 # Hints
@@ -3484,9 +4948,10 @@ def test_clock_that_one_host_tells_is_not_taken_for_anothers(client, coinbase, t
         assert other.refusals == coinbase.refusals == []
 
 
-POSSIBLE = "possible: the key was deleted, or lacks a permission; try `check`"
+POSSIBLE = "possible: the key was deleted, or lacks a permission (what else it might be is ruled out: signature verified here, clock compared, uri equal to the request)"
+TRY_CHECK = "`check` goes through key, clock, network and permissions"
 REFUSAL = b"Unauthorized"
-UNKNOWN_PATH = "the path is under neither /api/v3/brokerage nor /v2"
+UNKNOWN_PATH = "the path is under neither /api/v3/brokerage nor /v2: "
 
 
 @pytest.mark.parametrize(
@@ -3515,11 +4980,18 @@ def test_hints_name_the_allow_list_of_the_key_file(coinbase, trust):
     assert hints_of(lambda: client.get(ACCOUNTS)) == [hint, POSSIBLE]
 
 
-def test_hints_name_a_name_that_is_none_of_coinbases(coinbase, trust):
-    key = cdp_jwt.ApiKey("my key", SEC1)
+@pytest.mark.parametrize(
+    ("name", "secret", "hints"),
+    [
+        ("my-key", SEC1, [UNKNOWN_NAME]),
+        (UUID, BARE_SEED, [SEED]),
+        (UUID, PORTAL, []),
+    ],
+)  # fmt: skip
+def test_hints_name_what_the_key_was_doubted_for(coinbase, trust, name, secret, hints):
+    key = cdp_jwt.ApiKey(name, secret)
     client = cdp_jwt.Client(key, host=coinbase.host, ssl_context=trust)
-    hint = "the key's name is neither organizations/.../apiKeys/... nor a UUID"
-    assert hints_of(lambda: client.get(ACCOUNTS)) == [hint, POSSIBLE]
+    assert hints_of(lambda: client.get(ACCOUNTS)) == (hints or [POSSIBLE])
 
 
 def test_hints_name_the_clock_first(client, coinbase):
@@ -3537,20 +5009,57 @@ def test_hints_name_the_clock_first(client, coinbase):
     )
 
 
-def test_hints_name_a_path_that_coinbase_does_not_have():
-    """The rule is for api.coinbase.com, which no test calls: the function by itself."""
-    headers = email.message.Message()
-    for code, path, hint in [
-        (404, "/api/v3/accounts", [UNKNOWN_PATH]),
-        (404, "/v2/user", []),
-        (404, ACCOUNTS, []),
-        (400, "/api/v3/accounts", []),
-        (401, "/api/v3/accounts", [UNKNOWN_PATH, POSSIBLE]),
-        (401, "/v2", [POSSIBLE]),
-    ]:
-        response = cdp_jwt.Response(code, headers, b"")
-        line = ("GET", "api.coinbase.com", path)
-        assert list(cdp_jwt._hints(response, line, key_of(), False)) == hint
+def hints_after(code: int, host: str, path: str, **headers: str) -> list[str]:
+    """The rules are about hosts that no test calls: the function by itself."""
+    message = email.message.Message()
+    for name, value in headers.items():
+        message[name.replace("_", "-")] = value
+    target = cdp_jwt._Target("GET", host, path)
+    key = None if code == 404 else key_of()
+    answer = cdp_jwt.Response(code, message, b"")
+    return list(cdp_jwt._hints(target, key, answer, is_late=False))
+
+
+EMPTY_SEGMENT = "the path has an empty segment; is an id missing? "
+NO_CDP_KEYS = "takes no requests that are signed with CDP keys"
+
+
+@pytest.mark.parametrize(
+    ("code", "host", "path", "hints"),
+    [
+        (404, "api.coinbase.com", "/api/v3/accounts", [f"{UNKNOWN_PATH}/api/v3/accounts"]),
+        (404, "api.coinbase.com", "/v2/user", []),
+        (404, "api.coinbase.com", ACCOUNTS, []),
+        (404, "api.coinbase.com", "/v2/accounts//x?a=1", [f"{EMPTY_SEGMENT}/v2/accounts//x"]),
+        (400, "api.coinbase.com", "/api/v3/accounts", []),
+        (401, "api.coinbase.com", "/api/v3/accounts", [f"{UNKNOWN_PATH}/api/v3/accounts"]),
+        (401, "api.coinbase.com", "/v2", []),
+        (401, "api.exchange.coinbase.com", "/accounts", [f"api.exchange.coinbase.com {NO_CDP_KEYS}"]),
+        (401, "api.pro.coinbase.com", "/accounts", [f"api.pro.coinbase.com {NO_CDP_KEYS}"]),
+        (401, "www.coinbase.com", "/", [f"www.coinbase.com {NO_CDP_KEYS}"]),
+        (401, "undefined", "/x", ["the host undefined is no host of Coinbase's"]),
+        (401, "api.cdp.coinbase.com", "/platform/v2/x", []),
+        (401, "a.example:8443", "/x", []),
+    ],
+)  # fmt: skip
+def test_hints_name_host_and_path_first(code, host, path, hints):
+    date = "Fri, 15 Jan 2027 08:00:00 GMT"
+    last = [POSSIBLE] if code == 401 and not hints else []
+    assert hints_after(code, host, path, Date=date) == hints + last
+
+
+def test_hints_claim_nothing_that_was_not_done():
+    """Without the server's time, the clock was not compared."""
+    for date in ({}, {"Date": "soon"}):
+        hint = hints_after(401, "api.coinbase.com", ACCOUNTS, **date)[-1]
+        assert hint == POSSIBLE.replace("clock compared, ", "")
+
+
+def test_hints_show_no_more_than_a_line_of_a_servers_text():
+    evil = "\x1b[2J" + "9" * 999
+    (hint,) = hints_after(429, "api.coinbase.com", ACCOUNTS, x_ratelimit_limit=evil)
+    assert r"x-ratelimit-limit \x1b[2J999" in hint
+    assert len(hint) < 400
 
 
 def test_hints_say_that_no_key_was_given(coinbase, trust):
@@ -3563,7 +5072,7 @@ def test_hints_say_that_no_key_was_given(coinbase, trust):
 # Clock
 
 
-@pytest.mark.parametrize("ahead", [-4000, -121, -60, 200, 100_000, 604_797])
+@pytest.mark.parametrize("ahead", [-100_000, -4000, -121, -60, 200, 86_397])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_401_that_the_clock_explains_is_signed_again(
     client, coinbase, caplog, ahead, method
@@ -3613,12 +5122,12 @@ def test_401_is_explained_by_a_time_outside_of_its_tokens(
 
 
 def test_401_gets_no_server_a_token_for_a_time_far_ahead(client, coinbase):
-    """Who passes for the server once could keep a token for an order in a year."""
-    coinbase.clock_ahead = 604_803  # a week, and 3 s
+    """Who passes for the server once could keep a token for an order next week."""
+    coinbase.clock_ahead = 86_403  # a day, and 3 s
     hints = hints_of(lambda: client.post(ORDERS, json={}))
     assert hints[0].startswith("by the server's clock this token was not valid")
     tokens = [json.loads(segments(seen.token)[1]) for seen in coinbase.seen]
-    assert tokens
+    assert len(tokens) == 1  # it would be refused again
     assert all(abs(token["nbf"] - time.time()) < 60 for token in tokens)
 
 
@@ -3663,20 +5172,16 @@ def test_pages_keep_the_other_parameters(client, coinbase):
     assert paths == [start, f"{start}&cursor=1", f"{start}&cursor=2"]
 
 
-@pytest.mark.parametrize(
-    ("path", "others"),
-    [
-        ("?cursor=1", "?"),
-        ("?limit=1&cursor=1", "?limit=1&"),
-        ("?cursor=1&limit=1", "?limit=1&"),
-        ("?a_cursor=1&cursor=1", "?a_cursor=1&"),
-    ],
-)
-def test_pages_go_on_from_the_cursor_of_a_path(client, coinbase, path, others):
-    """As the message of a page that fails invites to."""
-    assert len(list(client.pages(f"{ACCOUNTS}{path}"))) == 2
-    paths = [seen.path for seen in coinbase.seen]
-    assert paths == [f"{ACCOUNTS}{path}", f"{ACCOUNTS}{others}cursor=2"]
+@pytest.mark.parametrize("query", ["cursor=1", "limit=1&cursor=", "%63ursor=1&limit=1"])
+def test_pages_refuse_a_cursor_in_the_path(client, coinbase, query):
+    """There it would stay, beside that of each next page."""
+    for path in (f"/x?{query}", f"https://{coinbase.host}/x?{query}"):
+        with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
+            next(client.pages(path))
+        assert str(caught.value) == "the path has a cursor; give it in params"
+    assert coinbase.seen == []
+    list(client.pages("/echo?a_cursor=1&x=cursor"))
+    assert len(coinbase.seen) == 1
 
 
 def test_pages_of_a_url_stay_at_its_host(coinbase, trust):
@@ -3728,6 +5233,42 @@ def test_page_that_fails_says_where_to_go_on(client, coinbase):
     assert str(caught.value) == "HTTP 400: broken; to go on: cursor=3"
 
 
+def test_page_goes_on_where_the_message_says(client, coinbase):
+    """It is the server's text: escaped, and no longer than 300 characters."""
+    for answer, place in (
+        ({"cursor": "\x1b[2J\nhint: x"}, r"cursor=\x1b[2J\nhint: x"),
+        ({"cursor": "x" * 60_000}, f"cursor={'x' * 293}"),
+        ({"cursor": 7}, "cursor=7"),
+        ({"pagination": {"next_uri": "/v2/x?a=1"}}, "/v2/x?a=1"),
+    ):
+        coinbase.faults += [status(200, answer), status(400, b"broken")]
+        pages = client.pages("/x")
+        next(pages)
+        with pytest.raises(cdp_jwt.ApiError) as caught:
+            next(pages)
+        assert str(caught.value) == f"HTTP 400: broken; to go on: {place}"
+
+
+def test_pages_remember_no_cursors(client, coinbase):
+    cursors = [f"{number}{'x' * 20_000}" for number in range(30)]
+    coinbase.faults += [status(200, {"cursor": cursor}) for cursor in cursors]
+    pages = client.pages("/x")
+    for _ in cursors:
+        next(pages)
+    held = pages.gi_frame.f_locals["seen"]
+    assert len(held) == 29  # of the one that was just found, not yet
+    assert {type(each) for each in held} == {int}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_page_that_is_not_utf_8_is_refused(client, coinbase, encoding):
+    """Line breaks are taken out of a page of the command, and could not be of this."""
+    coinbase.faults.append(status(200, '{"a": "é\u010a"}'.encode(encoding, "replace")))
+    message = "this answer (HTTP 200) is not JSON; see body"
+    assert transport_error(lambda: next(client.pages("/x"))) == message
+
+
+@needs_cpython
 def test_pages_are_held_one_at_a_time(client, coinbase):
     """Over 1,000 pages no more than the last two are ever alive."""
     coinbase.page_count = 1000
@@ -3872,7 +5413,7 @@ def test_command_dates_a_token_for_later(run, with_key, frozen, text, nbf):
 def test_command_refuses_a_window_that_is_over(run, with_key, frozen):
     result = run("GET", ACCOUNTS, "--not-before", "2027-01-15T07:57:00Z")
     assert result == Result(
-        1, "", "cdp_jwt: error: not_before: such a token would have expired already\n"
+        2, "", "cdp_jwt: error: not_before: such a token would have expired already\n"
     )
 
 
@@ -3895,6 +5436,7 @@ def test_command_finds_the_key_where_it_is(run, key_file, tmp_path, stdin, monke
     assert verified(run("ws").out.strip(), P256)["kid"] == NAME
 
 
+@needs_modes
 def test_command_shows_warnings(run, with_key):
     with_key.chmod(0o644)
     result = run("ws")
@@ -3911,21 +5453,55 @@ def test_command_with_no_arguments_says_how_to_call_it(run):
     assert len(result.err.splitlines()) <= 4
 
 
-def test_command_help_fits_a_screen_and_ends_with_a_session(run):
-    for option in ("--help", "-h"):
-        result = run(option, "ws")
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_command_help_fits_a_screen_and_ends_with_a_session(run, option):
+    result = run(option)
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert len(lines) <= 23  # and the prompt
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("  $ python cdp_jwt.py GET ")
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "others"),
+    [
+        (["GET", "/x"], {"--export", "--header", "--not-before", "--host", "--call"}, {"--data", "--offline"}),
+        (["post"], {"--export"}, {"--data"}),
+        (["POST", "--call"], {"--data", "--param", "--paginate", "--timeout"}, {"--export", "--not-before"}),
+        (["ws"], {"--export", "--not-before"}, {"--host", "--data"}),
+        (["ws", "user"], {"--key-file"}, {"--export", "--not-before"}),
+        (["decode"], {"--key-file"}, {"--export", "--host", "--data", "--offline"}),
+        (["check"], {"--offline", "--host", "--timeout"}, {"--data", "--export"}),
+    ],
+)  # fmt: skip
+def test_command_help_shows_what_belongs_to_a_command(run, words, own, others):
+    for order in ([*words, "--help"], ["--help", *words]):
+        result = run(*order)
         assert (result.code, result.err) == (0, "")
         lines = result.out.splitlines()
+        assert lines[0].startswith("usage: python cdp_jwt.py ")
         assert len(lines) <= 24
         assert max(map(len, lines)) <= 80
-        assert lines[-1].startswith("  $ python cdp_jwt.py GET ")
+        shown = {line.split()[0] for line in lines if line.startswith("  --")}
+        assert shown >= own | {"--key-file", "--key-name", "--help"}
+        assert not shown & others
+
+
+def test_command_help_of_nothing_known_is_that_of_all(run):
+    assert run("frob", "--help") == run("--help")
+
+
+def test_channels_in_the_help_are_those_of_the_module(run):
+    text = " ".join(run("ws", "user", "--help").out.split())
+    *channels, last = cdp_jwt.CHANNELS
+    assert f"{', '.join(channels)} and {last}." in text
 
 
 def test_command_help_names_every_option(run):
     text = run("--help").out
-    for options in cdp_jwt.FITTING.values():
-        for option in options.split():
-            assert f"--{option.rstrip('=')}" in text
+    for name in cdp_jwt.NAMED:
+        assert name in text
 
 
 def test_command_version(run):
@@ -3941,32 +5517,72 @@ def misused(message: str) -> Result:
 CANARY = "c4n4ryc4n4ryc4n4ry"
 
 
+EXPECTED_METHODS = "expected one of DELETE, GET, HEAD, PATCH, POST, PUT"
+NO_METHOD = "a METHOD is missing before PATH, such as GET"
+WHEN = "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["FROB", "/x"], "unknown command or method"),
-        (["PTACH", "/x"], "unknown command or method"),
-        (["GET"], "METHOD takes one PATH, decode one TOKEN, check no word"),
-        (["GET", "/x", CANARY], "METHOD takes one PATH, decode one TOKEN, check no word"),
-        (["GET", "/x", "--exprot"], "unknown option"),
-        (["GET", "/x", "--cal"], "unknown option"),
+        ([], "a command is missing"),
+        (["--verbose"], "a command is missing"),
+        (["FROB", "/x"], f"unknown method FROB; {EXPECTED_METHODS}"),
+        (["GTE", "/x"], f"unknown method GTE; {EXPECTED_METHODS}"),
+        (["PTACH", "/x"], f"unknown method PTACH; {EXPECTED_METHODS}"),
+        (["G3T", "/x"], f"unknown method; {EXPECTED_METHODS}"),
+        ([CANARY], f"unknown method; {EXPECTED_METHODS}"),
+        (["chekc"], "unknown command chekc; did you mean check?"),
+        (["Decode", "x"], "unknown command Decode; did you mean decode?"),
+        (["/x"], NO_METHOD),
+        (["https://api.coinbase.com/v2/user", "--call"], NO_METHOD),
+        ([made()], "a command is missing; `decode TOKEN` says what is in a token"),
+        (["GET"], "GET needs a PATH"),
+        (["post", "--call"], "POST needs a PATH"),
+        (["GET", "/x", CANARY], "GET takes one PATH"),
+        (["GET", "/x", PORTAL], "GET takes one PATH"),
+        (["check", "x"], "check takes no word"),
+        (["decode", "a", "b"], "decode takes one TOKEN"),
+        (["GET", "/x", "--key"], "unknown option --key; did you mean --key-file?"),
+        (["GET", "/x", "-k"], "unknown option -k; did you mean --key-file?"),
+        (["GET", "/x", "-d", "{}"], "unknown option -d; did you mean --data?"),
+        (["GET", "/x", "-H"], "unknown option -H; did you mean --header?"),
+        (["GET", "/x", "--Call"], "unknown option --Call; did you mean --call?"),
+        (["GET", "/x", "--cal"], "unknown option --cal; did you mean --call?"),
+        (["GET", "/x", "--exprot"], "unknown option --exprot; did you mean --export?"),
+        (["GET", "/x", "--key_file"], "unknown option --key_file; did you mean --key-file?"),
+        (["GET", "/x", "--frob"], "unknown option --frob"),
+        (["GET", "/x", "-X", "POST"], "unknown option"),
+        (["GET", "/x", "--json", "{}"], "unknown option --json"),
+        (["GET", "/x", "–call"], "an option begins with two plain dashes: --"),
+        (["help"], "unknown command help; did you mean --help?"),
+        (["GET", "/x", "-QwErTyUiOp"], "unknown option"),
+        (["GET", "/x", f"--{'a' * 21}"], "unknown option"),
         (["GET", "/x", f"--{CANARY}"], "unknown option"),
         (["GET", "/x", f"-{CANARY}"], "unknown option"),
-        ([CANARY], "unknown command or method"),
-        (["GET", "/x", "--host"], "option --host requires argument"),
-        (["GET", "/x", f"--export={CANARY}"], "option --export must not have an argument"),
+        (["GET", "/x", f"--frob={CANARY}"], "unknown option --frob"),
+        ([*SEC1.splitlines()[:2], "/x"], "unknown option"),
+        (["GET", "/x", "--host"], "--host needs HOST"),
+        (["GET", "/x", "--host", "--call"], "--host needs HOST"),
+        (["GET", "/x", f"--export={CANARY}"], "--export takes no value"),
         (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
         (["ws", "user", "--not-before", "+1"], "--not-before does not go with ws CHANNEL"),
-        (["GET", "/x", "--not-before", CANARY], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
-        (["GET", "/x", "--not-before", "-5"], "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"),
-        ([*SEC1.splitlines()[:2], "/x"], "unknown option"),
-        (["GET", "/x", PORTAL], "METHOD takes one PATH, decode one TOKEN, check no word"),
+        (["GET", "/x", "--not-before", CANARY], WHEN),
+        (["GET", "/x", "--not-before", "-5"], WHEN),
+        (["GET", "/x", "--not-before", "2026-11-22T15:00:00"], WHEN),
     ],
 )  # fmt: skip
-def test_command_that_is_misspelt_is_refused_without_repeating_it(
+def test_command_that_is_misspelt_is_refused_with_what_was_meant(
     run, with_key, words, message
 ):
     assert run(*words) == misused(message)
+
+
+def test_command_takes_what_follows_two_dashes_for_words(run, with_key):
+    assert run("--header", "--", "GET", "/x").code == 0
+    assert run("GET", "--", "--call") == Result(
+        2, "", "cdp_jwt: error: the path does not begin with exactly one /\n"
+    )
 
 
 def test_command_with_an_empty_key_file_does_not_take_another_key(run, with_key):
@@ -3985,7 +5601,23 @@ def test_command_needs_a_file_for_a_key_name(run):
 def test_command_refuses_the_same_requests(run, with_key, arguments, message):
     method, path = arguments
     if isinstance(path, str) and method in cdp_jwt.METHODS:
-        assert run(method, path) == Result(1, "", f"cdp_jwt: error: {message}\n")
+        assert run(method, path) == Result(2, "", f"cdp_jwt: error: {message}\n")
+
+
+@pytest.mark.parametrize("option", ["", "--call", "--header"])
+def test_command_refuses_a_request_before_it_asks_for_a_key(run, option):
+    """Neither is there a key, nor anything to connect to."""
+    for path in ("x", "http://api.coinbase.com/x", "wss://api.coinbase.com/x", "/{id}"):
+        result = run("GET", path, *filter(None, [option]))
+        assert (result.code, result.out) == (2, "")
+        assert result.err.count("\n") == 1
+    result = run("GET", "/x", "--host", "https://a.example", *filter(None, [option]))
+    assert result.code == 2
+
+
+def test_command_refuses_a_channel_before_it_asks_for_a_key(run):
+    message = f"unknown channel; expected one of {', '.join(cdp_jwt.CHANNELS)}"
+    assert run("ws", "tickers") == Result(2, "", f"cdp_jwt: error: {message}\n")
 
 
 def test_command_fails_without_a_key(run):
@@ -3994,13 +5626,14 @@ def test_command_fails_without_a_key(run):
     assert result.err == f"cdp_jwt: error: no API key; {SET}\n"
 
 
+@needs_modes
 def test_command_escapes_control_characters(run, tmp_path):
     path = tmp_path / "evil\x1b[31m\n.json"
     path.write_text("{")
     path.chmod(0o600)
     result = run("ws", "--key-file", str(path))
     assert result.code == 1
-    assert r"evil\x1b[31m\n.json: damaged JSON" in result.err
+    assert r"evil\x1b[31m\n.json: this is damaged JSON" in result.err
     assert result.err.count("\n") == 1
 
 
@@ -4010,11 +5643,6 @@ def test_command_is_interrupted_with_130(run, monkeypatch, with_key):
 
     monkeypatch.setattr(cdp_jwt, "_print_token", interrupt)
     assert run("ws") == Result(130, "", "cdp_jwt: error: interrupted\n")
-
-
-needs_shell = pytest.mark.skipif(
-    not (shutil.which("sh") and os.name == "posix"), reason="needs a POSIX shell"
-)
 
 
 def test_decode_reports_a_good_token(run, with_key, frozen):
@@ -4051,18 +5679,22 @@ def test_decode_reads_standard_input_and_needs_no_key(run, stdin, frozen):
     "text",
     [
         json.dumps({"id": NAME, "privateKey": SEC1}),
-        json.dumps({"jwk": {"d": "x" * 43}}),
+        json.dumps({"kty": "EC", "d": "x" * 43}),
     ],
 )
-def test_decode_shows_no_private_key(run, text):
-    result = run("decode", base64.b64encode(text.encode()).decode())
+def test_decode_shows_no_private_key(run, text, stdin):
     message = "this is a private key, not a token; it is not shown"
-    assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
+    refusal = Result(1, "", f"cdp_jwt: error: {message}\n")
+    assert run("decode", base64.b64encode(text.encode()).decode()) == refusal
+    if "privateKey" in text:
+        for given in (text, SEC1):
+            stdin(given)
+            assert run("decode") == refusal
 
 
 def test_decode_takes_a_word_that_is_no_unicode(run, frozen):
     """An octet of the command line that is not UTF-8 is a lone surrogate in argv."""
-    result = run("decode", "\udcff.e30.e30")
+    result = run("decode", f"\udcff.{segment(CLAIMS)}.{SIGNATURE}")
     assert result.code == 1
     assert r"the header has '\udcff'; expected base64url" in result.out
 
@@ -4086,14 +5718,66 @@ def test_decode_blames_the_key_that_did_not_sign(run, with_key, frozen):
         assert "signed   " not in result.out
 
 
-def test_decode_tells_a_signature_from_what_else_is_wrong(run, with_key, monkeypatch):
-    """The word "sign" is in this problem, too."""
-    monkeypatch.setattr(time, "time", lambda: NOW)
-    head = f"{segment(HEADER)}.{segment({**CLAIMS, 'iss': 'design'})}"
-    signature = cdp_jwt.ApiKey(NAME, SEC1)._sign(head.encode())
-    result = run("decode", f"{head}.{segment(signature)}")
+def test_decode_tells_a_signature_from_what_else_is_wrong(run, with_key, frozen):
+    """The word "signed" is in this problem, too."""
+    header = {"kid": NAME, "nonce": NONCE}
+    claims = {**CLAIMS, "iss": "not signed"}
+    result = run("decode", by_other_client(header, claims, P256))
     assert f"signed   by {NAME}\n" in result.out
-    assert "problem  iss is 'design'; expected 'cdp'\n" in result.out
+    assert "problem  iss is 'not signed'; expected 'cdp'\n" in result.out
+
+
+def test_decode_of_what_is_no_jwt_ends_with_one_line(run, with_key):
+    line = "problem  no JWT: 1 part, expected 3\n"
+    assert run("decode", "hello") == Result(1, line, "")
+    line = "problem  no JWT: neither header nor claims set can be read\n"
+    assert run("decode", "www.coinbase.com") == Result(1, line, "")
+
+
+def test_decode_finds_a_token_among_words_without_quotes(run, frozen):
+    for words in (["Bearer"], ["Authorization:", "Bearer"], ["curl", "--", "-H"]):
+        result = run("decode", *words, made())
+        assert (result.code, result.err) == (0, "")
+        assert f"claims   {json.dumps(CLAIMS)}\n" in result.out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("text", [AROUND[0], AROUND[8], AROUND[11], AROUND[13]])
+def test_decode_reads_what_shells_write(terminal, frozen, encoding, text):
+    octets = f"{text}\r\n".replace("TOKEN", made()).encode(encoding)
+    code, out, err = terminal("decode", stdin=octets)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == b"ok       no problem found, 114 s left"
+
+
+def test_decode_names_what_is_no_text(terminal):
+    message = "TOKEN: not text (UTF-8, or UTF-16 with its mark)"
+    assert terminal("decode", stdin=b"\xff\x00") == (
+        1, b"", f"cdp_jwt: error: {message}\n",
+    )  # fmt: skip
+    assert terminal("decode") == (1, b"", "cdp_jwt: error: the token is empty\n")
+
+
+def test_decode_shows_no_key_that_stands_for_its_name(run):
+    """Name and secret are swapped by other programs, too."""
+    for secret in (SEC1, PORTAL):
+        result = run("decode", named(secret))
+        assert result.code == 1
+        assert '"kid": "(looks like a key, and is not shown)"' in result.out
+        assert not leaks(result.out + result.err, secret)
+
+
+def test_decode_notes_what_the_key_is_doubted_for(run, key_file, frozen):
+    write_private(key_file, {"id": "my-key", "privateKey": BARE_SEED})
+    token = cdp_jwt.ApiKey("my-key", BARE_SEED).rest_jwt("GET", ACCOUNTS)
+    result = run("decode", token, "--key-file", str(key_file))
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[4:] == [
+        "signed   by my-key",
+        f"note     {UNKNOWN_NAME}",
+        f"note     {SEED}",
+        "ok       no problem found, 114 s left",
+    ]
 
 
 def test_decode_with_a_broken_key_file_says_so(run, key_file):
@@ -4106,11 +5790,6 @@ def test_decode_with_a_broken_key_file_says_so(run, key_file):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["decode", "a", "b"],
-            "METHOD takes one PATH, decode one TOKEN, check no word",
-        ),
-        (["check", "a"], "METHOD takes one PATH, decode one TOKEN, check no word"),
         (["decode", "a", "--export"], "--export does not go with decode"),
         (
             ["decode", "--key-file", "-"],
@@ -4142,7 +5821,6 @@ def test_command_says_that_the_key_is_fine_but_may_not_trade(run, online):
     assert result.err.splitlines() == [
         "cdp_jwt: error: HTTP 401: Unauthorized",
         "cdp_jwt: hint: the key is valid, but may not do this: its can_trade is false",
-        f"cdp_jwt: hint: {POSSIBLE}",
     ]
 
 
@@ -4235,8 +5913,7 @@ def test_check_takes_the_date_where_there_is_no_time(run, online):
 def test_check_names_a_key_that_is_refused(run, online):
     online.keys.clear()
     result = checked(run, "--host", online.host)
-    advice = POSSIBLE.replace("; try `check`", "")  # which this is
-    fail = f"permissions: HTTP 401: Unauthorized; {advice}"
+    fail = f"permissions: HTTP 401: Unauthorized; {POSSIBLE}"
     assert last_lines(result) == [f"fail  {fail}", f"First: {fail}"]
 
 
@@ -4259,16 +5936,46 @@ def test_check_goes_on_without_a_key(run, online, key_file):
     assert f"ok    {online.host} answers over TLS: HTTP 200" in result.out
 
 
+@needs_modes
 def test_check_names_what_was_mended_and_what_is_loose(run, with_key):
-    with_key.write_text(json.dumps({"id": "my key", "privateKey": BARE_SEED}))
+    with_key.write_text(json.dumps({"id": "my-key", "privateKey": BARE_SEED}))
     with_key.chmod(0o644)
     result = checked(run, "--offline")
     assert last_lines(result) == [
         f"warn  {with_key}: group or others can read this key; chmod 600 it",
-        "warn  mended, secret: a bare seed, taken as it is: nothing can prove it",
+        f"warn  {UNKNOWN_NAME}",
+        f"warn  {SEED}",
         f"First: {with_key}: group or others can read this key; chmod 600 it",
     ]
     assert result.code == 0
+
+
+def test_check_names_a_key_file_that_others_can_change(run, with_key):
+    with_key.chmod(0o620)
+    result = checked(run, "--offline")
+    warning = f"{with_key}: group or others can change this key; chmod 600 it"
+    assert last_lines(result) == [f"warn  {warning}", f"First: {warning}"]
+
+
+def test_check_names_what_the_environment_changes(run, online, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    result = checked(run, "--host", online.host)
+    paths = f"{os.environ['SSL_CERT_FILE']} and {tmp_path}"
+    assert f"ok    proxy: none; CAs: {paths}\n" in result.out
+    warning = "SSLKEYLOGFILE is set: its readers can read what is sent; unset it"
+    assert last_lines(result) == [f"warn  {warning}", f"First: {warning}"]
+    monkeypatch.delenv("SSL_CERT_FILE")
+    result = checked(run, "--host", online.host)
+    assert f"ok    proxy: none; CAs: {tmp_path}\n" in result.out
+
+
+@pytest.mark.parametrize(
+    "words", [["--host", "https://a.example"], ["--host", ""], ["--timeout", "0"], ["--data", "{}"]]
+)  # fmt: skip
+def test_check_refuses_a_mistake_in_its_options_before_any_step(run, with_key, words):
+    result = run("check", *words)
+    assert (result.code, result.out) == (2, "")
 
 
 def test_check_masks_the_proxys_password_and_names_its_failure(
@@ -4282,7 +5989,7 @@ def test_check_masks_the_proxys_password_and_names_its_failure(
     result = checked(run, "--host", "a.example")
     assert "ok    proxy: http://***@127.0.0.1:1; CAs: the system" in result.out
     assert last_lines(result)[-1].startswith(
-        "First: network: a.example: it refused the connection"
+        "First: network: a.example: the proxy 127.0.0.1: it refused the connection"
     )
     assert "s3cret" not in result.out + result.err
 
@@ -4338,20 +6045,38 @@ def test_command_sends_data_to_the_octet(run, online, tmp_path, stdin):
         ("[" * 100_000, "--data is not JSON; nothing was sent"),
         ('{"price": NaN}', "--data is not JSON; nothing was sent"),
         ("[-Infinity]", "--data is not JSON; nothing was sent"),
-        ("@utf-16.json", "--data is not JSON; nothing was sent"),
-        ("@with-a-bom.json", "--data is not JSON; nothing was sent"),
-        ("@missing.json", "--data cannot be read: No such file or directory"),
+        ("@not-text.json", "--data is not JSON; nothing was sent"),
+        ("order.json", "--data is a file's name; put @ before it; nothing was sent"),
     ],
 )
 def test_command_checks_data_before_it_sends(
     run, online, tmp_path, monkeypatch, data, message
 ):
     monkeypatch.chdir(tmp_path)
-    pathlib.Path("utf-16.json").write_bytes("{}".encode("utf-16"))
-    pathlib.Path("with-a-bom.json").write_bytes("{}".encode("utf-8-sig"))
+    pathlib.Path("not-text.json").write_bytes(b"\xff{}")
+    pathlib.Path("order.json").write_text("{}")
     result = run("POST", "/echo", "--call", "--host", online.host, "--data", data)
-    assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
+    assert result == Result(2, "", f"cdp_jwt: error: {message}\n")
     assert online.seen == []
+
+
+def test_data_that_cannot_be_read_is_named(run, online):
+    words = ["POST", "/echo", "--call", "--data", "@missing.json"]
+    message = "--data cannot be read: No such file or directory"
+    assert run(*words, "--host", online.host) == Result(
+        1, "", f"cdp_jwt: error: {message}\n"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_data_is_read_as_windows_writes_it(run, online, tmp_path, encoding):
+    """Notepad and PowerShell 5.1 put a mark in front, which JSON has not."""
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    path = tmp_path / "order.json"
+    path.write_bytes((mark + '{"é": 1}\r\n').encode(encoding))
+    call = ["POST", "/echo", "--call", "--host", online.host]
+    assert run(*call, "--data", f"@{path}").code == 0
+    assert online.seen[0].body == '{"é": 1}\r\n'.encode()
 
 
 def test_command_adds_parameters(run, online):
@@ -4417,6 +6142,15 @@ def test_command_keeps_the_pages_before_a_failure(run, online, waits):
     assert json.loads(result.out.splitlines()[0])["accounts"] == [2]
 
 
+def test_link_that_is_none_is_the_servers_fault(run, online):
+    """The command line was right, and something was done: not code 2."""
+    link = {"pagination": {"next_uri": "/v2/a b"}}
+    online.faults.append(status(200, link))
+    result = run("GET", "/v2/x", "--call", "--paginate", "--host", online.host)
+    assert (result.code, json.loads(result.out)) == (1, link)
+    assert result.err == "cdp_jwt: error: next_uri is not a path on the same host\n"
+
+
 def test_command_is_verbose_without_the_token(run, online, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
     online.faults.append(status(503, b"later"))
@@ -4463,30 +6197,15 @@ def test_command_warns_of_the_clock(run, online):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["GET", "/x", "--param", "a=1"],
-            "--param does not go with METHOD PATH without --call",
-        ),
-        (
-            ["GET", "/x", "--data", "{}"],
-            "--data does not go with METHOD PATH without --call",
-        ),
-        (
-            ["GET", "/x", "--paginate"],
-            "--paginate does not go with METHOD PATH without --call",
-        ),
-        (
-            ["GET", "/x", "--include", "--header"],
-            "--include does not go with METHOD PATH without --call",
-        ),
-        (
-            ["GET", "/x", "--timeout", "1"],
-            "--timeout does not go with METHOD PATH without --call",
-        ),
-        (
-            ["GET", "/x", "--no-auth"],
-            "--no-auth does not go with METHOD PATH without --call",
-        ),
+        (["GET", "/x", "--param", "a=1"], "--param needs --call"),
+        (["POST", "/x", "--data", "{}"], "--data needs --call"),
+        (["GET", "/x", "--paginate"], "--paginate needs --call"),
+        (["GET", "/x", "--include", "--header"], "--include needs --call"),
+        (["GET", "/x", "--timeout", "1"], "--timeout needs --call"),
+        (["GET", "/x", "--no-auth"], "--no-auth needs --call"),
+        (["GET", "/x", "--offline"], "--offline does not go with METHOD PATH"),
+        (["GET", "/x", "--call", "--data", "{}"], "--param, not --data, for GET"),
+        (["head", "/x", "--call", "--data", "{}"], "--param, not --data, for HEAD"),
         (
             ["GET", "/x", "--export", "--header"],
             "--export and --header exclude each other",
@@ -4510,10 +6229,6 @@ def test_command_warns_of_the_clock(run, online):
         (["ws", "--call"], "--call does not go with ws"),
         (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
         (
-            ["GET", "/x", "--call", "--timeout", CANARY],
-            "--timeout takes a number of seconds",
-        ),
-        (
             ["POST", "/x", "--call", "--data", "-", "--key-file", "-"],
             "standard input is one thing: a key file, data or a token",
         ),
@@ -4523,11 +6238,16 @@ def test_command_refuses_options_that_do_not_go_together(run, with_key, words, m
     assert run(*words) == misused(message)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e10"])
-def test_command_refuses_a_timeout_that_is_none(run, with_key, value):
-    result = run("GET", "/x", "--call", "--timeout", value)
-    message = "timeout, retries or max_body is out of range"
-    assert result == Result(1, "", f"cdp_jwt: error: {message}\n")
+@pytest.mark.parametrize("command", [["GET", "/x", "--call"], ["check"]])
+@pytest.mark.parametrize(
+    ("value", "bound"),
+    [(each, "above 0") for each in ("0", "-1", "nan", "10s", "", CANARY)]
+    + [(each, "below 1000000") for each in ("inf", "1e10", "1000000")],
+)
+def test_command_refuses_a_timeout_that_is_none(run, online, command, value, bound):
+    result = run(*command, "--host", online.host, "--timeout", value)
+    assert result == misused(f"--timeout takes seconds {bound}")
+    assert online.seen == []
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -4539,29 +6259,38 @@ def test_order_whose_answer_cannot_be_written_was_sent_all_the_same(online, copi
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert result.returncode == 1
-    assert result.stderr.endswith(
-        "No space left on device; the call may have been carried out\n"
-    )
+    assert result.stderr.endswith("No space left on device; the call was carried out\n")
     assert len(online.seen) == 1
 
 
-def test_interrupted_call_says_that_it_may_have_been_made(run, with_key, monkeypatch):
-    def interrupt(*_):
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("place", ["create_connection", "sendall"])
+def test_interrupted_call_says_whether_it_may_have_been_made(
+    run, online, monkeypatch, method, place
+):
+    """From the first octet on, and of what changes something."""
+
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cdp_jwt, "_call", interrupt)
-    message = "interrupted; the call may have been carried out"
-    assert run("POST", "/x", "--call") == Result(
-        130, "", f"cdp_jwt: error: {message}\n"
-    )
+    of = socket if place == "create_connection" else ssl.SSLSocket
+    monkeypatch.setattr(of, place, interrupt)
+    may_be_done = place != "create_connection" and method not in ("GET", "HEAD")
+    consequence = f"; {cdp_jwt.UNKNOWN_OUTCOME}" if may_be_done else ""
+    message = f"cdp_jwt: error: interrupted{consequence}\n"
+    result = run(method, "/echo", "--call", "--host", online.host)
+    assert result == Result(130, "", message)
 
 
+@needs_cpython  # PyPy takes whatever has the number of a closed standard input for it
 @needs_shell
 def test_data_from_a_closed_standard_input_is_an_error(online, copied):
     script = f'"{sys.executable}" signer.py POST /x --call --data - <&-'
     result = process(["sh", "-c", script], cwd=copied.parent, env=dict(os.environ))
     assert result.returncode == 1
-    assert result.stderr.startswith("signer: error: --data ")
+    assert (
+        result.stderr == "signer: error: --data cannot be read: closed, or not a path\n"
+    )
 
 
 def test_key_log_that_cannot_be_written_is_named(monkeypatch):
@@ -4572,27 +6301,278 @@ def test_key_log_that_cannot_be_written_is_named(monkeypatch):
     )
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_terminal_gets_a_hint_and_a_count_of_pages(online, copied, ca_file):
-    def on_terminal(*words: str) -> str:
-        master, terminal = os.openpty()
-        environ = {**os.environ, "CDP_KEY_FILE": os.environ["CDP_KEY_FILE"]}
-        command = [sys.executable, str(copied), "GET", ACCOUNTS, *words]
-        child = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environ)
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # Linux: EIO once the child has gone
-            while part := os.read(master, 65536):
-                shown += part
-        os.close(master)
-        assert child.wait() == 0
-        return shown.decode()
+# In a terminal: what its screen shows, not what was sent to it.
 
-    shown = on_terminal()
+needs_terminal = pytest.mark.skipif(
+    not hasattr(os, "openpty") or not shutil.which("sh"), reason="needs a terminal"
+)
+
+
+class Screen:
+    """What a terminal of 80 columns and 24 lines shows of a command, and has shown."""
+
+    def __init__(self, script: str, folder: pathlib.Path, typed: str, environ: dict):
+        import pyte
+
+        self._screen = pyte.Screen(80, 24)
+        self.seen: list[list[str]] = []
+        master, terminal = os.openpty()
+        child = subprocess.Popen(
+            ["sh", "-c", script], stdin=terminal, stdout=terminal, stderr=terminal,
+            cwd=folder, env={**os.environ, **environ}, start_new_session=True,
+        )  # fmt: skip
+        os.close(terminal)
+        stream = pyte.ByteStream(self._screen)
+        with contextlib.suppress(OSError):  # Linux: EIO once the child has gone
+            while octets := os.read(master, 65536):
+                for octet in octets:  # so that nothing is shown and erased unseen
+                    stream.feed(bytes([octet]))
+                    if not self.seen or self.seen[-1] != self.lines:
+                        self.seen.append(self.lines)
+                if typed and "Ctrl-D" in "".join(self.lines):
+                    os.write(master, typed.encode())
+                    typed = ""
+        os.close(master)
+        self.code = child.wait()
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines up to the last that is not empty."""
+        shown = "\n".join(line.rstrip() for line in self._screen.display)
+        return shown.rstrip("\n").split("\n")
+
+    @property
+    def title(self) -> str:
+        return self._screen.title
+
+    @property
+    def is_at_line_start(self) -> bool:
+        return self._screen.cursor.x == 0
+
+
+@pytest.fixture
+def screen(copied, with_key, ca_file) -> Callable[..., Screen]:
+    def show(script: str, typed: str = "", **environ: str) -> Screen:
+        command = f'"{sys.executable}" signer.py'
+        environ = {"SSL_CERT_FILE": ca_file, "LC_ALL": "C.UTF-8", **environ}
+        return Screen(script.replace("CMD", command), copied.parent, typed, environ)
+
+    return show
+
+
+@needs_terminal
+def test_terminal_shows_a_hint_below_a_token(screen):
+    shown = screen(f"CMD GET {ACCOUNTS}")
     hint = "signer: hint: this is a token for the request; --call sends the request"
-    assert shown.splitlines()[-1] == hint
-    shown = on_terminal("--call", "--paginate", "--host", online.host)
-    assert "3 pages\r" in shown
+    assert verified("".join(shown.lines[:-1]), P256)
+    assert shown.lines[-1] == hint
+    assert screen("CMD ws").lines[-1] != hint
+
+
+@needs_terminal
+@pytest.mark.parametrize(
+    "reader", ["cat", "while read page; do echo $page; done", "head -3"]
+)
+def test_count_of_pages_is_never_among_the_data(screen, online, reader):
+    """A reader prints to the same terminal, which nobody can know of a pipe."""
+    pages = (
+        f"CMD GET {ACCOUNTS} --call --paginate --host {online.host} | {{ {reader}; }}"
+    )
+    shown = screen(pages)
+    documents = [json.loads(line)["accounts"] for line in shown.lines]
+    assert documents == [[0], [1], [2]]
+    assert not any("page" in line for lines in shown.seen for line in lines)
+    assert shown.is_at_line_start
+
+
+@needs_terminal
+def test_count_of_pages_is_shown_beside_a_file_and_erased(screen, online, copied):
+    pages = f"CMD GET {ACCOUNTS} --call --paginate --host {online.host} > pages"
+    shown = screen(pages)
+    assert {lines[0] for lines in shown.seen} >= {"1 page", "2 pages", "3 pages"}
+    assert shown.lines == [""]
+    assert shown.is_at_line_start
+    written = (copied.parent / "pages").read_text().splitlines()
+    assert [json.loads(line)["accounts"] for line in written] == [[0], [1], [2]]
+    assert screen(f"{pages} 2>/dev/null").lines == [""]
+    shown = screen(f"CMD GET {ACCOUNTS} --call --paginate --host {online.host}")
+    assert not any("page" in line for lines in shown.seen for line in lines)
+
+
+@needs_terminal
+def test_count_of_pages_is_erased_before_a_message(screen, online):
+    online.page_count = 9
+
+    def third_fails(handler: Handler) -> None:
+        if handler.query.get("cursor") == "2":
+            return handler.answer(400, {"message": "broken"})
+        return online.accounts(handler)
+
+    online.routes["GET", ACCOUNTS] = (True, third_fails)
+    shown = screen(f"CMD GET {ACCOUNTS} --call --paginate --host {online.host} > pages")
+    assert shown.code == 1
+    assert shown.lines == ["signer: error: HTTP 400: broken; to go on: cursor=2"]
+
+
+EVIL_BODY = b'\x1b[2J\x1b]0;owned\x07\x9b3A{\r\n\t"\xc3\xa9": \xff\r}'
+
+
+@needs_terminal
+def test_terminal_is_not_moved_by_a_body(screen, online):
+    call = f"CMD GET {ACCOUNTS} --call --host {online.host}"
+    online.faults.append(status(200, EVIL_BODY))
+    shown = screen(call)
+    first = r"\x1b[2J\x1b]0;owned\x07\x9b3A{"
+    assert shown.lines == [first, r'        "é": \xff\r}']
+    assert (shown.title, shown.is_at_line_start) == ("", True)
+    online.faults.append(status(200, EVIL_BODY))
+    shown = screen(call, **C_LOCALE)
+    assert shown.lines == [first, r'        "\xe9": \xff\r}']
+
+
+@needs_shell
+def test_pipe_gets_a_body_to_the_octet(online, copied):
+    online.faults.append(status(200, EVIL_BODY))
+    words = ["GET", ACCOUNTS, "--call", "--host", online.host]
+    command = [sys.executable, str(copied), *words]
+    assert subprocess.check_output(command, timeout=60) == EVIL_BODY
+
+
+@needs_terminal
+def test_terminal_is_not_moved_by_the_files_own_name(screen, copied):
+    name = "\x1b[2J\x07.py"
+    shutil.copy(copied, copied.parent / name)
+    shown = screen(f'"{sys.executable}" "$NAME" GET', NAME=name)
+    assert shown.code == 2
+    assert shown.lines == [
+        r"usage: python \x1b[2J\x07.py METHOD PATH [--export | --header | --call]",
+        r"       python \x1b[2J\x07.py ws [CHANNEL [PRODUCT ...]] | decode [TOKEN] | check",
+        "Print a token for one Coinbase request, or send it; --help says more.",
+        r"\x1b[2J\x07: error: GET needs a PATH",
+    ]
+
+
+@needs_terminal
+@pytest.mark.parametrize(
+    ("words", "typed", "what", "code"),
+    [
+        ("decode", "hello\n\x04", "a token", 1),
+        ("decode -", "hello\n\x04", "a token", 1),
+        ("POST /x --call --data -", "{\n\x04", "JSON", 2),
+        ("ws --key-file -", "{\n\x04", "a key file", 1),
+    ],
+)
+def test_terminal_is_told_what_is_waited_for(screen, words, typed, what, code):
+    shown = screen(f"CMD {words}", typed)
+    line = f"signer: hint: type or paste {what}, then Ctrl-D on a line of its own"
+    assert (shown.lines[0], shown.code) == (line, code)
+
+
+@needs_shell
+@pytest.mark.parametrize("body", [b"Unauthorized", b"Unauthorized\n", b""])
+def test_error_after_a_body_starts_on_a_line_of_its_own(online, copied, body):
+    """As in the mail of cron, where both streams are one."""
+    call = f'"{sys.executable}" signer.py GET /v2/user --call --host {online.host}'
+    online.faults += [status(400, body)] * 2
+    environ = dict(os.environ)
+    result = process(["sh", "-c", f"{call} 2>&1"], cwd=copied.parent, env=environ)
+    lines = result.stdout.splitlines()
+    error = f"signer: error: HTTP 400: {body.decode().strip() or 'no message'}"
+    assert lines == [*body.decode().splitlines(), error]
+    result = process(["sh", "-c", call], cwd=copied.parent, env=environ)
+    assert (result.stdout, result.stderr) == (body.decode(), f"{error}\n")
+
+
+# As on Windows
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "cp932", "ascii"])
+def test_console_of_any_encoding_gets_escaped_text(
+    monkeypatch, online, frozen, encoding
+):
+    def called(*words: str) -> tuple[int, str, str]:
+        streams = [io.BytesIO(), io.BytesIO()]
+        with monkeypatch.context() as patch:
+            for name, stream in zip(("stdout", "stderr"), streams):
+                wrapper = io.TextIOWrapper(stream, encoding, newline="\r\n")
+                patch.setattr(sys, name, wrapper)
+            code = cdp_jwt.main(list(words))
+            sys.stderr.flush()
+            out, err = (each.getvalue().decode(encoding) for each in streams)
+        return code, out, err
+
+    code, out, err = called("decode", made(claims={**CLAIMS, "iss": "☃\x1b"}))
+    assert (code, err) == (1, "")
+    assert r"problem  iss is '\u2603\x1b'; expected 'cdp'" in out
+    assert "\r" not in out
+    online.faults.append(status(400, {"message": "☃"}))
+    code, out, err = called("GET", "/x", "--call", "--host", online.host)
+    assert (code, err) == (1, "cdp_jwt: error: HTTP 400: \\u2603\r\n")
+    for words in (["ws"], ["ws", "--header"], ["ws", "--export"], ["ws", "user"]):
+        code, out, err = called(*words)
+        assert (code, out.count("\r"), out[-1], err) == (0, 0, "\n", "")
+
+
+def test_windows_has_no_modes(run, with_key, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with_key.chmod(0o666)
+    result = checked(run, "--offline")
+    assert f"from {with_key}: ECDSA" in result.out
+    assert "warn" not in result.out
+
+
+def test_windows_ends_a_pipe_that_nobody_reads_with_einval(run, with_key, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(cdp_jwt._Console, "write_line", fail)
+    message = "standard output cannot be written: Invalid argument"
+    assert run("ws") == Result(1, "", f"cdp_jwt: error: {message}\n")
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert run("ws") == Result(141, "", "")
+
+
+def test_windows_nul_is_no_terminal(run, with_key, monkeypatch):
+    """It says that it is one, but has no size."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run("GET", ACCOUNTS).err.startswith("cdp_jwt: hint: ")
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert run("GET", ACCOUNTS).err == ""
+
+
+# What is logged
+
+
+def test_command_leaves_warnings_of_other_threads_to_their_log(run, online, caplog):
+    """The server is one of this process: it logs in a thread of its own."""
+
+    def warn(handler: Handler) -> None:
+        logging.getLogger("cdp_jwt").warning("of another thread")
+        handler.answer(200, {})
+
+    logger = logging.getLogger("cdp_jwt")
+    before = (logger.level, [*logger.handlers])
+    online.faults.append(warn)
+    result = run("GET", ACCOUNTS, "--call", "--verbose", "--host", online.host)
+    assert "of another thread" in caplog.text
+    assert "cdp_jwt: note: HTTP 200, 2 bytes\n" in result.err
+    assert "of another thread" not in result.err
+    assert (logger.level, [*logger.handlers]) == before
+
+
+def test_command_that_prints_a_token_imports_no_logging(copied, key_file):
+    program = (
+        "import sys, cryptography.hazmat.primitives.asymmetric.utils, cryptography.exceptions\n"
+        "from cryptography.hazmat.primitives.asymmetric import ec, ed25519\n"
+        "ec.derive_private_key(1, ec.SECP256R1()); before = set(sys.modules)\n"
+        "import signer\n"
+        f"assert signer.main(['GET', '/x', '--key-file', {str(key_file)!r}]) == 0\n"
+        "slow = {'logging', 'argparse', 'socket', 'ssl', 'difflib', 'getopt'}\n"
+        "print(sorted(slow & (set(sys.modules) - before)))\n"
+    )
+    result = process([sys.executable, "-c", program], cwd=copied.parent)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 # Why people get a 401: each known cause, and what the user sees of it on standard error.
@@ -4652,15 +6632,15 @@ SCENARIOS = {
     "newlines lost": (secret_of(SEC1.replace("\n", "")), CALL, 0, []),
     "newlines escaped": (secret_of(SEC1.replace("\n", r"\n")), CALL, 0, []),
     "wrong curve": (secret_of(pem(on_curve(ec.SECP256K1()))), CALL, 1, [f"{KEY}this is a secp256k1 key{TAKES}"]),
-    "wrong kind": (secret_of(pkcs8(rsa_key())), CALL, 1, [f"{KEY}this is a RSA key{TAKES}"]),
+    "wrong kind": (secret_of(pkcs8(rsa_key())), CALL, 1, [f"{KEY}this is an RSA key{TAKES}"]),
     "public key": (secret_of(public_pem(P256)), CALL, 1, [f"{KEY}{PUBLIC}"]),
     "placeholder": (secret_of("YOUR PRIVATE KEY"), CALL, 1, [f"{KEY}{PLACEHOLDER}"]),
-    "wallet secret": (secret_of(body(PKCS8)), CALL, 1, [f"{KEY}{REFUSED['wallet secret'][1]}"]),
-    "legacy key": (secret_of(REFUSED["legacy secret"][0]), CALL, 1, [f"{KEY}{re.escape(LEGACY)}"]),
-    "altered key": (secret_of(flipped(SEC1, 60)), CALL, 1, [f"{KEY}{NOT_WHOLE}"]),
-    "permission missing": (view_only, PLACE_ORDER, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}the key is valid, but may not do this: its can_trade is false", f"{HINT}{POSSIBLE}"]),
-    "allow-list": (allow_list, CALL, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}possible: this machine's address is none that it allows: 203.0.113.7", f"{HINT}{POSSIBLE}"]),
-    "wrong path": (nothing, ["GET", "/api/v3/accounts", "--call"], 1, [f"{ERROR}HTTP 404: no such path", f"{HINT}{UNKNOWN_PATH}"]),
+    "wallet secret": (secret_of(body(PKCS8)), CALL, 1, [f"{KEY}{WALLET}"]),
+    "legacy key": (secret_of(MISTAKES["legacy secret"][0]()), CALL, 1, [f"{KEY}{re.escape(LEGACY)}"]),
+    "altered key": (secret_of(flipped(SEC1, 60)), CALL, 1, [f"{KEY}{UNPROVEN}"]),
+    "permission missing": (view_only, PLACE_ORDER, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}the key is valid, but may not do this: its can_trade is false"]),
+    "allow-list": (allow_list, CALL, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}possible: this machine's address is none that it allows: 203.0.113.7", f"{HINT}{re.escape(POSSIBLE)}", f"{HINT}{TRY_CHECK}"]),
+    "wrong path": (nothing, ["GET", "/api/v3/accounts", "--call"], 1, [f"{ERROR}HTTP 404: no such path", f"{HINT}{UNKNOWN_PATH}/api/v3/accounts"]),
 }  # fmt: skip
 
 
@@ -4713,7 +6693,7 @@ def test_copied_file_signs_under_another_name(copied, key_file, flags):
 
 def test_copied_file_speaks_under_its_own_name(copied):
     result = process([sys.executable, copied, "GET", "x"])
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.startswith("signer: error: ")
     result = process([sys.executable, copied])
     assert result.returncode == 2
@@ -4815,7 +6795,7 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
-def test_command_without_cryptography_helps_and_says_how_to_install_it(copied):
+def test_command_without_cryptography_says_how_to_install_it(copied):
     def run_without(*words: str) -> subprocess.CompletedProcess:
         program = f"sys.argv = {['signer.py', *words]!r}"
         return process([
@@ -4823,15 +6803,14 @@ def test_command_without_cryptography_helps_and_says_how_to_install_it(copied):
             f"{WITHOUT_CRYPTOGRAPHY}\n{program}\nrunpy.run_path({str(copied)!r}, run_name='__main__')",
         ])  # fmt: skip
 
-    assert run_without("--version").stdout == f"cdp_jwt {cdp_jwt.__version__}\n"
-    assert run_without("--help").returncode == 0
-    result = run_without("GET", ACCOUNTS)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == (
-        "signer: error: cryptography >= 3.4.8 is needed (No module named 'cryptography');"
-        " pip install cryptography, apt install python3-cryptography or dnf install"
-        " python3-cryptography\n"
-    )
+    for words in (["GET", ACCOUNTS], ["--help"], []):
+        result = run_without(*words)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == (
+            "signer: error: cryptography >= 3.4.8 is needed (No module named"
+            " 'cryptography'); pip install cryptography, apt install"
+            " python3-cryptography or dnf install python3-cryptography\n"
+        )
 
 
 def test_import_without_cryptography_is_an_import_error(copied):
@@ -4877,6 +6856,7 @@ print(sorted(new & heavy))
 """
 
 
+@needs_cpython
 def test_making_a_token_opens_nothing_and_imports_no_network(copied):
     program = NO_SIDE_EFFECTS.format(
         cryptography="import cryptography.exceptions\n"
@@ -4939,11 +6919,10 @@ def test_public_names_are_listed_and_documented():
     assert sorted(cdp_jwt.__all__) == list(cdp_jwt.__all__)
 
 
-def test_no_function_is_longer_than_45_lines_and_the_module_than_1810():
+def test_no_function_is_longer_than_45_lines():
     for node in ast.walk(ast.parse(source())):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 45, node.name
-    assert source().count("\n") <= 1810
 
 
 def test_file_mode_makes_the_module_a_command():
@@ -5424,14 +7403,10 @@ def test_program_ends_with_the_code_of_its_command(program, with_key):
     assert program("FROB", "/x").code == 2
 
 
-def test_program_without_cryptography_helps_but_signs_nothing(
-    program, with_key, monkeypatch
-):
+def test_program_without_cryptography_is_an_error_of_one_line(program, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    assert program("--help").code == 0
-    result = program("GET", ACCOUNTS)
-    assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("cdp_jwt: error: cryptography >= 3.4.8 is needed (")
+    message = program("--help").code  # which SystemExit prints, and ends with 1
+    assert message.startswith("cdp_jwt: error: cryptography >= 3.4.8 is needed (")
     with pytest.raises(ImportError, match=r"cryptography >= 3\.4\.8 is needed"):
         runpy.run_path(str(MODULE), run_name="vendored")
 
@@ -5464,7 +7439,7 @@ FULL = "cdp_jwt: error: standard output cannot be written: No space left on devi
         (lambda: None, ["--version"], 1, "cdp_jwt: error: standard output is closed\n"),
         (broken_pipe, ["--version"], 141, ""),
         (full_disk, ["--version"], 1, f"{FULL}\n"),
-        (full_disk, CALL, 1, f"{FULL}; the call may have been carried out\n"),
+        (full_disk, CALL, 1, f"{FULL}\n"),
     ],
     ids=["closed", "a pipe that nobody reads", "a full disk", "a full disk, a call"],
 )  # fmt: skip
@@ -5480,19 +7455,6 @@ def test_output_that_cannot_be_written_has_a_code_and_a_reason(
     assert capsys.readouterr().err == message
     if stream:
         stream.close()
-
-
-def test_terminal_gets_what_a_pipe_does_not(run, online, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    hint = "this is a token for the request; --call sends the request"
-    assert run("GET", ACCOUNTS).err == f"cdp_jwt: hint: {hint}\n"
-    assert run("ws").err == ""
-    call = ["GET", ACCOUNTS, "--call", "--host", online.host]
-    assert run(*call).out.endswith("}\n")
-    assert not run(*call, "--paginate").out.endswith("\n\n")
-    pages = run(*call, "--paginate")
-    assert pages.err == "1 pages\r2 pages\r3 pages\r"
 
 
 def test_time_that_the_lookup_of_a_name_took_is_counted(coinbase, trust, monkeypatch):
@@ -5532,7 +7494,10 @@ def test_command_blames_no_permission_that_is_there(run, online):
     assert len(online.seen) == 3  # the permissions are asked for after an order alone
     online.faults += [status(403, REFUSAL), status(403, REFUSAL)]
     result = run("POST", ORDERS, "--call", "--data", "{}", "--host", online.host)
-    assert result.err.splitlines()[1:] == [f"cdp_jwt: hint: {POSSIBLE}"]
+    assert result.err.splitlines()[1:] == [
+        f"cdp_jwt: hint: {POSSIBLE}",
+        f"cdp_jwt: hint: {TRY_CHECK}",
+    ]
 
 
 def test_command_names_the_transfer_that_is_not_allowed(run, online):
@@ -5567,7 +7532,7 @@ def test_check_takes_the_key_of_the_environment(run, monkeypatch):
     result = checked(run, "--offline")
     assert result.code == 0
     assert result.out.splitlines()[1:] == [
-        f"ok    key {NAME} from the environment: ECDSA P-256 (ES256)",
+        f"ok    key {NAME} from COINBASE_API_KEY and COINBASE_API_SECRET: ECDSA P-256 (ES256)",
         "ok    it signs and verifies",
         "All is well.",
     ]
@@ -5602,11 +7567,6 @@ def test_check_is_not_carried_out_with_what_it_does_not_understand(
     assert run(*timeout).code == 2
     monkeypatch.delenv("CDP_KEY_FILE")
     assert run("check", "--offline", "--key-name", NAME).code == 2
-
-
-def test_check_takes_no_words(run):
-    message = "METHOD takes one PATH, decode one TOKEN, check no word"
-    assert run("check", "x") == misused(message)
 
 
 # ------------------------------------------------------ an import that does nothing
@@ -5681,7 +7641,9 @@ def imports_of_the_file() -> str:
     nodes = ast.parse(source()).body
     nodes += [node for top in nodes if isinstance(top, ast.Try) for node in top.body]
     kinds = (ast.Import, ast.ImportFrom)
-    return "\n".join(ast.unparse(node) for node in nodes if isinstance(node, kinds))
+    imports = [ast.unparse(node) for node in nodes if isinstance(node, kinds)]
+    # From 3.14 on, the first class of this kind imports what it is made with.
+    return "\n".join([*imports, "class Point(NamedTuple):\n    x: int"])
 
 
 def test_import_opens_nothing_reads_no_variable_and_changes_nothing(copied):
@@ -5730,8 +7692,7 @@ def documented_commands() -> list[str]:
 
 def test_options_in_the_documents_are_those_of_the_help(run):
     known = options_in(run("--help").out)
-    forms = " ".join(cdp_jwt.FITTING.values()).split()
-    assert known == {f"--{form.rstrip('=')}" for form in forms}
+    assert known == set(cdp_jwt.NAMED)
     for command in documented_commands():
         assert options_in(command) <= known, command
     section = readme().partition("\n## On the command line\n")[2].partition("\n## ")[0]
@@ -5754,7 +7715,8 @@ def test_commands_in_the_documents_are_understood(program, run, with_key, monkey
         r"^  \$ (?:export|python) \S+ ?(.*)", run("--help").out, re.MULTILINE
     )
     for command in [*commands, *filter(None, help_lines)]:
-        words = shlex.split(command.replace("...", "x"))
+        text = command.replace("...", "x").replace("$ORDER", "{}")
+        words = shlex.split(re.sub(r"\$\w+", "/x", text))
         if "--key-file" in words:
             words[words.index("--key-file") + 1] = str(with_key)
         assert run(*words).code in (0, 1), command
@@ -5779,8 +7741,7 @@ def test_tools_are_given_no_exceptions_in_the_module():
     excused = r"# *(type|pyright|mypy): *ignore|# *noqa|# *nosec|pragma: *no cover"
     assert re.findall(excused, source()) == []
     off = re.findall(r"(?m)^report\w+ = .*|^skips.*|^disable_error_code.*", project())
-    names = ["reportPossiblyUnboundVariable", "reportPrivateUsage"]
-    assert [line.split()[0] for line in off] == names
+    assert [line.split()[0] for line in off] == ["reportPrivateUsage"]
     assert re.findall(r'(?m)^"cdp_jwt.py" = ', project()) == []
 
 
@@ -5809,7 +7770,7 @@ def test_threads_of_the_drop_in_get_their_own_keys_token():
     """More keys than it remembers, so that it forgets while others look one up."""
 
     def sign(number: int) -> bool:
-        name = f"desk {number % 20}"
+        name = f"desk{number % 20}"
         uri = f"GET api.coinbase.com/{number}"
         token = verified(cdp_jwt.build_rest_jwt(uri, name, PORTAL), ED25519)
         return (token["kid"], token["uri"]) == (name, uri)
@@ -5862,9 +7823,6 @@ def in_a_child(work: Callable[[], str]) -> str:
     return told
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
 @needs_fork
 def test_fork_after_use_shares_no_nonce(key, private_key):
     """Parent and two children go on from the same state, and draw other nonces."""
@@ -5912,13 +7870,13 @@ if __name__ == "__main__":
     method, path = sys.argv[1:]
     context = multiprocessing.get_context(method)
     start(path)
-    try:
+    with concurrent.futures.ProcessPoolExecutor(2, context, start, (path,)) as pool:
+        tokens = [*pool.map(sign, range(10)), *map(sign, range(10, 20))]
+    try:  # after the pool: under Windows, half a start leaves a child behind that reads
         context.Process(target=print, args=(key,)).start()
         refusal = "none, as nothing is copied"
     except TypeError as error:
         refusal = str(error)
-    with concurrent.futures.ProcessPoolExecutor(2, context, start, (path,)) as pool:
-        tokens = [*pool.map(sign, range(10)), *map(sign, range(10, 20))]
     print(refusal, *tokens, sep="\\n")
 """
 
@@ -5952,7 +7910,8 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 def refuse(event, arguments):
     if event.startswith(FORBIDDEN):
         raise SystemExit(f"forbidden: {event} {arguments}")
-    if event == "open" and (set("wax+") & set(arguments[1] or "") or arguments[2] & WRITING):
+    by_mode = set("wax+") & set(arguments[1] or "") if event == "open" else None
+    if event == "open" and (by_mode if arguments[1] else arguments[2] & WRITING):
         raise SystemExit(f"forbidden: opens {arguments[0]} to write")
 
 place, *sys.argv = sys.argv[1:]
@@ -5992,8 +7951,8 @@ SURROUNDINGS = {
 
 def allowed(wrapper: list[str], folder: pathlib.Path) -> bool:
     """May this user start a process so?"""
-    if wrapper and not shutil.which(wrapper[0]):
-        return False
+    if not wrapper or not shutil.which(wrapper[0]):
+        return not wrapper
     return process([*wrapper, "true"], cwd=folder).returncode == 0
 
 
@@ -6073,22 +8032,38 @@ def test_wrong_curve_is_refused_in_every_form(curve):
         assert refused(functools.partial(cdp_jwt.ApiKey, NAME, secret), secret)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [text for text, _ in REFUSED.values() if isinstance(text, str) and text[:5] != '{"id"'],
-    ids=[mistake for mistake, (text, _) in REFUSED.items() if isinstance(text, str) and text[:5] != '{"id"'],
-)  # fmt: skip
-def test_key_text_leaks_into_no_message_cause_or_frame(run, tmp_path, stdin, text):
+NOT_SECRET = (
+    PATH,
+    REFERENCE,
+    IS_NAME,
+    OTHER_NAME,
+    MISTAKES["None"][1],
+    MISTAKES["bytes"][1],
+)
+SECRET_MISTAKES = [
+    name for name, (_, message) in MISTAKES.items() if message not in NOT_SECRET
+]
+
+
+@pytest.mark.parametrize("mistake", SECRET_MISTAKES)
+def test_key_text_leaks_into_no_message_cause_or_frame(run, tmp_path, stdin, mistake):
     """Whichever way it came: argument, file, environment, standard input."""
+    try:
+        text = MISTAKES[mistake][0]()
+    except (ValueError, UnsupportedAlgorithm, cryptography.exceptions.InternalError):
+        pytest.skip("this OpenSSL makes no such key")
     path = write_private(tmp_path / "key.pem", text)
     environ = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": text}
     for call in (
         lambda: cdp_jwt.ApiKey(NAME, text),
-        lambda: cdp_jwt.ApiKey.from_file(path),
+        lambda: cdp_jwt.ApiKey("a,b", text),
         lambda: cdp_jwt.ApiKey.from_file(path, NAME),
+        lambda: cdp_jwt.ApiKey.from_file(path, "a,b"),
         lambda: cdp_jwt.ApiKey.from_file(text),
         lambda: cdp_jwt.ApiKey.from_env(environ),
+        lambda: cdp_jwt.ApiKey.from_env({"CDP_KEY_FILE": str(path), **environ}),
         lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", NAME, text),
+        lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", "a,b", text),
     ):
         refused(call, text)
     stdin(text)
@@ -6119,8 +8094,9 @@ def test_order_is_called_unknown_after_a_server_error_alone(
     coinbase.faults.append(status(code, b"no"))
     with pytest.raises(cdp_jwt.ApiError) as caught:
         client.post(ORDERS, json={"client_order_id": "1"})
-    outcome = cdp_jwt.UNKNOWN_OUTCOME * unknown
+    outcome = f"; {UNKNOWN}" * unknown
     assert str(caught.value) == f"HTTP {code}: no{outcome}"
+    assert caught.value.outcome_unknown == bool(unknown)
 
 
 def test_order_is_not_retried_after_a_timeout(wire, trust, waits):
@@ -6150,9 +8126,12 @@ def test_nonce_is_reused_by_no_retry_page_or_message(client, coinbase, waits):
 # `make fuzz` sees 20,000 examples of each property, of these and of those above; these
 # leave no exception but CdpError, no secret in it, and nothing on a terminal that moves it.
 
-KEY_NAMES = st.sampled_from([NAME, UUID, "my key", f" {NAME}\n", f'"{UUID}"', "ключ"])
+KEY_NAMES = st.sampled_from([NAME, UUID, "my-key", f" {NAME}\n", f'"{UUID}"', "ключ"])
 ALL_FORMS = "\n".join([SEC1, PKCS8, PORTAL, ED_PEM])
-FORMS = [secret for secret, _, _ in ACCEPTED.values()]
+FORMS = [
+    dress(secret) for secret, _ in PEMS.values() for dress, _ in PEM_CLOTHES.values()
+]
+FORMS += [dress(form[0]) for form in BARE.values() for dress, _ in CLOTHES.values()]
 PIECES = [
     "\\n",
     "\n",
@@ -6191,7 +8170,7 @@ def signs_and_verifies(key: cdp_jwt.ApiKey, secret: str) -> None:
     """
     token = key.ws_jwt()
     assert jwt.get_unverified_header(token)["kid"] == key.name
-    if SEED in key.repairs or (key.algorithm == "EdDSA" and "PRIVATE KEY" in secret):
+    if SEED in key.warnings or (key.algorithm == "EdDSA" and "PRIVATE KEY" in secret):
         assert cdp_jwt.inspect_jwt(token, key=key).problems == ()
     else:
         verified(token, PRIVATE_KEYS[key.algorithm])
@@ -6294,16 +8273,15 @@ def test_any_websocket_message_is_refused_or_as_it_was_asked_for(
 ):
     try:
         text = cdp_jwt.ws_message(channel, product_ids, key=key_of("EdDSA"), type=kind)
-    except (cdp_jwt.InvalidRequestError, TypeError) as error:
-        assert isinstance(error, cdp_jwt.CdpError) or not isinstance(product_ids, list)
-        assert not leaks(str(error), PORTAL + SEC1)
+    except cdp_jwt.InvalidRequestError as error:
+        assert_secret_free(error, PORTAL + SEC1)
         return
     message = json.loads(text)
     verified(message.pop("jwt"), ED25519)
     assert message == {
         "type": kind,
         "channel": channel,
-        "product_ids": list(product_ids),
+        "product_ids": list(product_ids or ()),
     }
 
 
@@ -6359,7 +8337,7 @@ def test_any_url_goes_to_its_own_host_over_https_or_nowhere(nowhere, method, hos
     whole = url if url[:8].lower() == "https://" else f"https://{host}{url}"
     parts = urllib.parse.urlsplit(whole)
     assert parts.scheme == "https"
-    assert uri == f"{method.upper()} {signed}{parts.path}"
+    assert uri == f"{method.upper()} {signed}{parts.path or '/'}"
     assert nowhere == [(parts.hostname, parts.port or 443)]
     assert signed == f"{parts.hostname}:{parts.port or 443}".removesuffix(":443")
 
@@ -6459,7 +8437,7 @@ def test_any_token_is_decoded_without_moving_the_terminal(terminal, with_key, to
 
 WORDS = [*cdp_jwt.METHODS, "ws", "check", "decode", "/x", ACCOUNTS, "-", "--", "@-", "@/", "{}",
          "user", "BTC-USD", "a.example", "https://a.example/x", "+5", "0.1", "\x1b[2J", "\udcff",
-         SEC1, PORTAL, NAME, made(), *(f"--{each}" for each in " ".join(cdp_jwt.FITTING.values()).split())]  # fmt: skip
+         SEC1, PORTAL, NAME, made(), *cdp_jwt.NAMED]  # fmt: skip
 
 
 @examples(200)
@@ -6506,9 +8484,10 @@ STATUS_LINES = [b"HTTP/1.1 %d %s" % (code, reason) for code in (200, 201, 204, 3
                 b"HTTP/2 200", b"HTTP/1.1 -1 OK", b"HTTP/1.1 2000 OK", b"ICY 200 OK", b""]  # fmt: skip
 HEADER_NAMES = [b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Connection", b"Date",
                 b"Retry-After", b"Location", b"Content-Type", b"x-ratelimit-limit", b"x-ratelimit-reset"]  # fmt: skip
-DATES = [
-    email.utils.formatdate(NOW + shift, usegmt=True).encode()
-    for shift in (-(10**9), 0, 10**9)
+DATES = [  # written out, as a time_t of 32 bits ends in 2038
+    b"Tue, 09 May 1995 06:13:20 GMT",
+    b"Fri, 15 Jan 2027 08:00:00 GMT",
+    b"Mon, 23 Sep 2058 09:46:40 GMT",
 ]
 HEADER_VALUES = [b"0", b"2", b"5", b"-1", b"9" * 20, b"chunked", b"gzip", b"identity", b"close", b"keep-alive",
                  b"\x1b[31m", b"\x9b2J", b"\xff", b"https://evil.example/", b"//\x1b[2J/", b"/x", b"\xb2", *DATES]  # fmt: skip
@@ -6821,6 +8800,13 @@ def mutated_text(text: str, operator: str, occurrence: int) -> str:
     return mutating.mutate_code(text, plugins.get_operator(operator)(), occurrence)
 
 
+# Mutants that no test notices, and that are no defect: a fast way that is not taken (for
+# a text without anything to mend; the cache of `uri`), the first or the last of a list of
+# one, an octet more read than is needed to see that it is too many, the size of pieces,
+# `True` or `False` where any item will do, the port, timeout and debug level that stand
+# for none, `>` or `>=` between clocks that never agree to the last bit.
+
+
 def mutants(step: int) -> None:
     """Try each mutant, or each `step`-th, and show those that no test notices."""
     text, started = source(), time.monotonic()
@@ -6875,6 +8861,13 @@ class Block:
     @property
     def output(self) -> list[str]:
         return re.findall(r"^(?![$>] ).+", self.text, re.MULTILINE)
+
+    @property
+    def is_program(self) -> bool:
+        """Is it to be run? What `make` does is set up from the network."""
+        lines = self.script.splitlines()
+        is_make = bool(lines) and all(line.startswith("make ") for line in lines)
+        return self.language not in ("", "text", "mermaid") and not is_make
 
 
 def readme_blocks() -> dict[str, list[Block]]:
@@ -6956,6 +8949,10 @@ def reader(by_name, ca_file, key_file, tmp_path) -> Reader:
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         program.chmod(0o755)
+    for tool in ("pass", "op", "aws"):  # that print what they keep
+        program = programs / tool
+        program.write_text(f"#!/bin/sh\ncat '{folder}/cdp_api_key.json'\n")
+        program.chmod(0o755)
     by_name.routes["GET", ACCOUNTS] = (True, accounts_with_balances)
     places = [str(programs), os.path.dirname(sys.executable), os.environ["PATH"]]
     certificates = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
@@ -6999,45 +8996,82 @@ def appear(lines: list[str], output: str) -> None:
 
 
 def test_readme_is_readable_in_a_terminal():
-    prose = re.sub(r"(?ms)^```.*?^```$|^\|.*?$", "", readme())
+    prose = re.sub(r"(?ms)^```.*?^```$|^\|.*?$|^\[.*?$", "", readme())
     assert [line for line in prose.splitlines() if len(line) > 90] == []
-    first_screen = readme().splitlines()[:48]
-    assert max(map(len, first_screen)) <= 90
-    assert "Why trust it:" in first_screen
+    assert "Contents: " in "\n".join(readme().splitlines()[:40])
 
 
-def test_readme_has_no_block_that_nobody_runs():
-    """But for those of `make`, whose targets set themselves up from the network."""
-    tried = set(
-        re.findall(
-            r'shown\("(.*?)"\)', pathlib.Path(__file__).read_text(encoding="utf-8")
-        )
-    )
-    for heading, found in readme_blocks().items():
-        for block in found:
-            by_hand = all(
-                line.startswith("make ") for line in block.script.splitlines()
-            )
-            if block.language not in ("", "text", "mermaid") and not (
-                block.script and by_hand
-            ):
-                assert heading in tried, f"no test runs what is under {heading}"
+def test_readmes_contents_are_its_sections():
+    contents = readme().partition("Contents: ")[2].partition("\n\n")[0]
+    contents = contents.replace("\n", " ")
+    sections = re.findall(r"^## (.+)", readme(), re.MULTILINE)
+    expected = [(each, each.lower().replace(" ", "-")) for each in sections]
+    assert re.findall(r"\[(.+?)\]\(#(.+?)\)", contents) == expected
 
 
 def test_readme_has_one_diagram():
-    assert [block.language for block in shown("The way of a call")] == ["mermaid"]
     assert readme().count("```mermaid") == 1
 
 
-def test_readme_begins_with_a_session(reader, by_name):
-    session = shown("cdp_jwt")[1]
-    token, answer = reader.sh(session.script).split("\n", 1)
-    assert verified(token, P256)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
-    assert json.loads(answer)["accounts"]
-    assert served(by_name) == [f"GET {ACCOUNTS}"]
+# What a block does that needs no test of its own -> the requests that it sends. It is
+# run as it stands, exits with 0 and says nothing on standard error.
+SELF_EVIDENT = {
+    ("cdp_jwt", 0): [f"GET {ACCOUNTS}"],
+    ("cdp_jwt", 1): [f"GET {ACCOUNTS}"],
+    ("On the command line", 1): [f"GET {ACCOUNTS}", f"GET {ACCOUNTS}"],
+    ("In a program", 0): [
+        f"GET {ACCOUNTS}?limit=50", f"POST {ORDERS}",
+        *(f"GET {ORDERS}/historical/fills{page}" for page in ("", "?cursor=1", "?cursor=2")),
+    ],
+    ("requests, httpx, aiohttp", 0): [f"GET {ACCOUNTS}", f"GET {ACCOUNTS}"],
+}  # fmt: skip
 
 
-# Three ways in
+@pytest.mark.parametrize(("heading", "number"), SELF_EVIDENT)
+def test_readmes_block_runs(reader, by_name, request, heading, number):
+    block = readme_blocks()[heading][number]
+    settings = {}
+    if "pip " in block.script:
+        settings = request.getfixturevalue("wheels")
+    reader.need(*re.findall(r"\b(?:curl|jq|git)\b", block.script))
+    if block.language == "python":
+        for module in re.findall(r"^(?:import|from) (\w+)", block.text, re.MULTILINE):
+            pytest.importorskip(module)
+    if block.language == "python":
+        assert reader.python(block.text)
+    else:
+        appear(block.output, reader.sh(block.script, **settings))
+    assert served(by_name) == SELF_EVIDENT[heading, number]
+
+
+def test_readme_has_no_block_that_nobody_runs():
+    text = pathlib.Path(__file__).read_text(encoding="utf-8")
+    tried = {*re.findall(r'shown\(\n? *"(.*?)"\n? *\)', text)}
+    for heading, blocks in readme_blocks().items():
+        for number, block in enumerate(blocks):
+            is_tried = heading in tried or (heading, number) in SELF_EVIDENT
+            assert is_tried or not block.is_program, f"{heading}: {block.text}"
+
+
+def test_private_key_is_where_the_readme_says():
+    found = [
+        number
+        for number, line in enumerate(source().splitlines(), 1)
+        if "private_key" in line
+    ]
+    lines = source().splitlines()
+    [third] = [
+        i
+        for i, line in enumerate(lines, 1)
+        if line.endswith(" 3. keys: text -> parsed key")
+    ]
+    [sixth] = [i for i, line in enumerate(lines, 1) if " 6. reasons: " in line]
+    assert third < found[0] <= found[-1] < sixth
+    told = f"shows lines {found[0]} to {found[-1]}, all of them in sections 3 to 5"
+    assert told in " ".join(readme().split()), f"README.md has to say: {told}"
+
+
+# Get it
 
 
 def module_digest() -> str:
@@ -7046,14 +9080,15 @@ def module_digest() -> str:
 
 def test_readme_has_the_version_and_the_digest_of_the_module():
     line = f"cdp_jwt {cdp_jwt.__version__}  {module_digest()}"
-    advice = f"under `Copy the file`, README.md has to say:\n{line}\n"
-    assert shown("Copy the file")[0].text == f"{line}\n", advice
+    advice = f"under `Get it`, README.md has to say:\n{line}\n"
+    assert shown("Get it")[0].text == f"{line}\n", advice
+    assert f"\n**{cdp_jwt.__version__}**" in readme(), "Changes are of another version"
 
 
-@pytest.mark.parametrize("tool", ["sha256sum", "shasum", "python"])
+@pytest.mark.parametrize("tool", ["sha256sum", "python"])
 def test_digest_is_what_the_readmes_commands_print(reader, tool):
     reader.need(tool)
-    lines = shown("Copy the file")[1].script.splitlines()
+    lines = shown("Get it")[1].script.splitlines()
     [command] = [line for line in lines if line.startswith(tool)]
     assert reader.sh(command).split()[0] == module_digest()
 
@@ -7066,10 +9101,10 @@ def test_git_tells_whether_a_copy_was_changed(reader):
         git add cdp_jwt.py && git {who} commit -qm 'this very version'
         cp cdp_jwt.py ../project/signer.py
     """)
-    [_, _, command] = shown("Copy the file")
-    assert reader.sh(f"cd clone; {command.script}").endswith("this very version\n")
+    command = shown("Get it")[1].script.splitlines()[-1]
+    assert reader.sh(f"cd clone; {command}").endswith("this very version\n")
     reader.sh("echo '# changed' >> project/signer.py")
-    assert reader.sh(f"cd clone; {command.script}") == ""
+    assert reader.sh(f"cd clone; {command}") == ""
 
 
 @pytest.fixture(scope="session")
@@ -7094,8 +9129,7 @@ def wheels(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def wheelhouse(wheels, tmp_path_factory) -> pathlib.Path:
-    """What `make wheelhouse` makes."""
+def clone(tmp_path_factory) -> pathlib.Path:
     for tool in ("make", "uv"):
         places = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
         if not shutil.which(tool, path=places):
@@ -7103,12 +9137,42 @@ def wheelhouse(wheels, tmp_path_factory) -> pathlib.Path:
     clone = tmp_path_factory.mktemp("clone")
     for name in ("cdp_jwt.py", "README.md", "pyproject.toml", "Makefile"):
         shutil.copy2(HERE / name, clone)
-    command = ["make", "wheelhouse", f"VENV={sys.prefix}"]
-    result = process(command, env=wheels, cwd=clone)
+    return clone
+
+
+def make_wheelhouse(clone: pathlib.Path, wheels: dict[str, str], *options: str):
+    house = f"HOUSE={clone / 'house'}"
+    command = ["make", "wheelhouse", f"VENV={sys.prefix}", house, *options]
+    return process(command, env=wheels, cwd=clone)
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(wheels, clone) -> pathlib.Path:
+    """What `make wheelhouse` makes."""
+    result = make_wheelhouse(clone, wheels)
     assert result.returncode == 0, result
-    return clone / "wheelhouse"
+    return (clone / "wheelhouse").rename(clone / "made")
 
 
+def test_wheelhouse_without_a_wheel_says_so_and_leaves_nothing(wheels, clone):
+    result = make_wheelhouse(clone, wheels, "PLATFORM=plan9_mips")
+    assert result.returncode != 0
+    [wheel] = pathlib.Path(sys.prefix, "wheels").glob("cryptography-*")
+    name, version, *_, platform = wheel.stem.split("-")
+    assert re.search(f"{name}==({version}|)|cffi==", result.stderr), result
+    assert platform in result.stderr or "manylinux" in result.stderr, result
+    assert not (clone / "wheelhouse").exists()
+    assert not (clone / "house").exists()
+
+
+@pytest.mark.parametrize("version", ["3.8", "2.7", "3", "3.x", "four"])
+def test_wheelhouse_is_for_a_python_that_the_module_runs_on(wheels, clone, version):
+    result = make_wheelhouse(clone, wheels, f"PY={version}")
+    assert result.returncode != 0
+    assert f"PY={version}: a Python from 3.9 on is needed" in result.stderr
+
+
+@needs_cpython
 def test_wheelhouse_has_the_module_its_dependencies_and_their_digests(wheelhouse):
     lines = (wheelhouse / "requirements.txt").read_text().replace("\\\n", "")
     listed = dict(re.findall(r"^(\S+) --hash=sha256:(\w+)$", lines, re.MULTILINE))
@@ -7122,15 +9186,28 @@ def test_wheelhouse_has_the_module_its_dependencies_and_their_digests(wheelhouse
     assert {"cdp_jwt", "cryptography", "cffi"} <= names
 
 
-def test_wheelhouse_for_another_machine_asks_for_its_python_and_platform():
-    if not shutil.which("make"):
-        pytest.skip("make is not installed here")
-    wanted = shown("Install without a network")[0].script.splitlines()[1]
-    assert wanted == "make wheelhouse PY=3.9 PLATFORM=manylinux2014_x86_64"
-    result = process([*wanted.split(), "--dry-run", "--always-make"], cwd=HERE)
-    commands = " ".join(result.stdout.replace("\\\n", " ").split())
-    assert "--python-version 3.9 --python-platform linux " in commands
-    assert "--python-version 3.9 --platform manylinux2014_x86_64 " in commands
+@pytest.mark.parametrize(
+    ("platform", "asked"),
+    [
+        ("manylinux2014_x86_64", "manylinux_2_17_x86_64 manylinux_2_5_x86_64 manylinux2014_x86_64"),
+        ("manylinux_2_28_aarch64", "manylinux_2_28_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64"),
+        ("musllinux_1_2_x86_64", "musllinux_1_2_x86_64 musllinux_1_1_x86_64"),
+        ("win_amd64", "win_amd64"),
+        ("macosx_11_0_arm64", "macosx_11_0_arm64"),
+    ],
+)  # fmt: skip
+def test_wheelhouse_for_another_machine_asks_for_its_python_and_platform(
+    clone, platform, asked
+):
+    wanted = shown("Restricted machines")[0].script.split()
+    assert wanted == ["make", "wheelhouse", "PY=3.9", "PLATFORM=manylinux2014_x86_64"]
+    assert f"`{platform}`" in readme()
+    command = [*wanted[:-1], f"PLATFORM={platform}", "--dry-run", "--always-make"]
+    result = process(command, cwd=clone)
+    commands = result.stdout.replace("\\\n", " ").split()
+    platforms = re.findall(r"--platform (\S+)", " ".join(commands))
+    assert [each for each in asked.split() if each not in platforms] == []
+    assert "--python-version 3.9 --platform " in " ".join(commands)
 
 
 @pytest.fixture(scope="session")
@@ -7166,7 +9243,7 @@ def assert_installs(
 
 def test_wheelhouse_installs_without_a_network(reader, environment, wheels, wheelhouse):
     shutil.copytree(wheelhouse, reader.folder / "wheelhouse")
-    [_, install] = shown("Install without a network")
+    [_, install, _] = shown("Restricted machines")
     own = re.compile("LINKS|INDEX")  # what the README's command has to say by itself
     settings = {name: value for name, value in wheels.items() if not own.search(name)}
     assert_installs(environment, reader, install.script, *unplugged(), **settings)
@@ -7175,8 +9252,8 @@ def test_wheelhouse_installs_without_a_network(reader, environment, wheels, whee
 def test_pip_installs_the_command(reader, environment, wheels):
     for name in ("README.md", "pyproject.toml"):
         shutil.copy2(HERE / name, reader.folder)
-    [install] = shown("Install it")
-    assert_installs(environment, reader, install.script, **wheels)
+    install = shown("Get it")[2].script.splitlines()[0]
+    assert_installs(environment, reader, install, **wheels)
     help_text = reader.sh(f"{environment}/cdp-jwt --help")
     assert help_text.startswith("usage: cdp-jwt METHOD PATH ")
 
@@ -7184,7 +9261,7 @@ def test_pip_installs_the_command(reader, environment, wheels):
 @pytest.mark.parametrize("tools", [["uv"], ["pipx", "uv"]], ids=["uv", "pipx"])
 def test_file_runs_without_being_installed(reader, wheels, tools):
     reader.need(*tools)
-    lines = shown("Run it without installing anything")[0].script.splitlines()
+    lines = shown("Get it")[2].script.splitlines()
     [command] = [line for line in lines if line.startswith(tools[0])]
     result = reader.run("sh", "-c", command, **wheels)
     assert result.returncode == 0, result
@@ -7197,8 +9274,8 @@ def test_file_runs_without_being_installed(reader, wheels, tools):
 # Restricted machines
 
 
-def test_distributions_cryptography_suffices(reader):
-    [command] = shown("The distribution's own cryptography")
+def test_distributions_cryptography_suffices(reader, by_name):
+    [command] = re.findall(r"`(/usr/bin/python3 .*?)`", readme())
     probe = "import sys, cryptography; assert sys.version_info >= (3, 9)"
     if not os.path.exists("/usr/bin/python3"):
         pytest.skip("/usr/bin/python3 is not installed here")
@@ -7206,44 +9283,29 @@ def test_distributions_cryptography_suffices(reader):
         pytest.skip(
             "python3-cryptography, or a Python >= 3.9 of its, is not installed here"
         )
-    assert verified(reader.sh(command.script).strip(), P256)
+    assert reader.sh(command).endswith("All is well.\n")
+    assert len(served(by_name)) == 2
 
 
 def test_token_of_a_signer_without_a_network_is_sent_from_elsewhere(reader, by_name):
     reader.need("curl")
-    sign, send = shown("Sign on a machine that is never connected")
-    reader.sh(sign.script, HTTPS_PROXY="http://127.0.0.1:1")
+    umask, sign, send = shown("Restricted machines")[2].script.splitlines()
+    reader.sh(f"{umask}; {sign}", HTTPS_PROXY="http://127.0.0.1:1")
     assert stat.S_IMODE((reader.folder / "header.txt").stat().st_mode) == 0o600
     (reader.folder / "cdp_api_key.json").unlink()
     told = reader.run("sh", "-c", "python cdp_jwt.py decode - < header.txt")
     assert re.search(r"^nbf .*, \+59\d s from now$", told.stdout, re.MULTILINE)
     for clock_ahead, problem in ((0, "not yet valid"), (730, "expired")):
         by_name.clock_ahead = clock_ahead
-        assert reader.sh(send.script) == "Unauthorized"
+        assert reader.sh(send) == "Unauthorized"
         assert by_name.refusals.pop() == problem
     by_name.nonces.clear()
     by_name.clock_ahead = 610
-    assert json.loads(reader.sh(send.script))["accounts"]
+    assert json.loads(reader.sh(send))["accounts"]
     assert by_name.refusals == []
 
 
 # In a program, on the command line, and when a token is refused
-
-
-def test_readmes_programs_run(reader, by_name):
-    [tokens] = shown("In a program")
-    [calls] = shown("Calls")
-    output = reader.python(f"{tokens.text}{calls.text}print(token, message)\n")
-    *pages, last = output.splitlines()
-    token, message = last.split(" ", 1)
-    assert "uri" not in verified(token, P256)
-    assert verified(json.loads(message)["jwt"], P256)
-    fills = f"GET {ORDERS}/historical/fills"
-    assert served(by_name) == [
-        f"GET {ACCOUNTS}?limit=50", f"POST {ORDERS}",
-        fills, f"{fills}?cursor=1", f"{fills}?cursor=2",
-    ]  # fmt: skip
-    assert [page.split()[0] for page in pages] == ["200"] * 3
 
 
 ACCOUNT_PAGES = [
@@ -7257,18 +9319,20 @@ README_COMMANDS = [  # of each line: what it prints, and what the server sees
     (f"export JWT='{TOKEN_LINE[:-2]}'\n", []),
     (f"Authorization: Bearer {TOKEN_LINE}", []),
     (r'\{"accounts": .*\}', ACCOUNT_PAGES[:1]),
-    (r"(\{.*\}\n){3}", ACCOUNT_PAGES),
+    (r"BTC\t0.50\nBTC\t1.50\nBTC\t2.50\n", ACCOUNT_PAGES),
     (r'\{"success": true, .*\}', [f"POST {ORDERS}"]),
     (r'\{"epochMillis": .*\}', ["GET /api/v3/brokerage/time"]),
     (TOKEN_LINE, []),
     (r'\{"type": "subscribe", "channel": "ticker", .*\}\n', []),
-]
+    (r"(.*\n)+All is well\.\n", ["GET /api/v3/brokerage/time", "GET /api/v3/brokerage/key_permissions"]),
+]  # fmt: skip
 
 
 def test_readmes_commands_run(reader, by_name):
     reader.need("jq")
     reader.write("order.json", '{"client_order_id": "1"}')
-    lines = shown("On the command line")[0].script.splitlines()
+    script = shown("On the command line")[0].script
+    lines = script.replace("|\n", "|").splitlines()
     assert len(lines) == len(README_COMMANDS)
     for line, (output, requests_seen) in zip(lines, README_COMMANDS):
         by_name.seen.clear()
@@ -7276,46 +9340,44 @@ def test_readmes_commands_run(reader, by_name):
         assert served(by_name) == requests_seen, line
 
 
-def test_readmes_commands_compose(reader):
-    password_store = reader.folder.parent / "programs" / "pass"
-    password_store.write_text("#!/bin/sh\ncat cdp_api_key.json\n")
-    password_store.chmod(0o755)
-    script = shown("On the command line")[1].script
-    first, second, third = script.splitlines()
-    output = reader.sh(f'{first}; echo "$JWT"; {second}; echo "$JWT"; {third}')
-    uris = [verified(token, P256)["uri"] for token in output.split()]
-    accounts = f"GET api.coinbase.com{ACCOUNTS}"
-    assert uris == [accounts, accounts, "GET api.coinbase.com/v2/user"]
+def test_readmes_lines_for_powershell_do_the_same_in_sh(reader, by_name):
+    reader.need("curl")
+    reader.write("order.json", '{"client_order_id": "1"}')
+    lines = shown("On the command line")[2].text
+    for pattern, replacement in (
+        (r'(?m)^\$env:(\w+) = (".*")$', r"export \1=\2"),
+        (r"(?m)^\$env:(\w+) = (.*)$", r'export \1="$(\2)"'),
+        (r"\$env:(\w+)", r"${\1}"),
+        (r"curl\.exe", "curl"),
+    ):
+        lines = re.sub(pattern, replacement, lines)
+    assert '{"success": true' in reader.sh(lines)
+    assert served(by_name) == [f"GET {ACCOUNTS}", f"POST {ORDERS}"]
 
 
 def test_readmes_refusals_are_what_the_commands_say(reader, by_name, with_key):
-    call, decode, check = shown("When a token is refused")
+    [block] = shown("When a token is refused")
+    parts = re.findall(r"(?m)^\$ .*\n(?:[^$].*\n)+", block.text)
+    call, decode, check = (Block("console", part) for part in parts)
     view_only(by_name, with_key)
     reader.write("order.json", "{}")
     result = reader.run("sh", "-c", call.script)
     assert result.returncode == 1
-    appear(call.output, result.stderr)
-    claims = {**CLAIMS, "nbf": NOW * 1000, "uri": f"{CLAIMS['uri']}?limit=1"}
-    token = made(claims=claims, signature=DER)
+    assert "\n".join(call.output) + "\n" == result.stderr
+    token = made(claims={**CLAIMS, "nbf": NOW * 1000}, signature=DER)
     result = reader.run("sh", "-c", decode.script.replace("eyJhbGciOi...", token))
     assert result.returncode == 1
     appear(decode.output, result.stdout)
     by_name.clock_ahead = -47.312
     result = reader.run("sh", "-c", check.script)
     assert result.returncode == 1
-    surroundings = (
-        f"{reader.environ['HTTPS_PROXY']}; CAs: {reader.environ['SSL_CERT_FILE']}"
-    )
-    expected = "\n".join(check.output).replace("none; CAs: the system", surroundings)
-    appear(expected.splitlines(), result.stdout)
+    appear(check.output, result.stdout)
 
 
 # Recipes
 
 
-def test_recipe_for_curl_shows_the_token_to_others_where_the_limits_say_so(
-    reader, by_name
-):
+def test_token_is_in_the_process_list_where_the_limits_say_so(reader, by_name):
     """README, Limits: $(...) shows it, `--header | curl -H @-` does not."""
     reader.need("curl")
     in_process_list = []
@@ -7330,25 +9392,27 @@ def test_recipe_for_curl_shows_the_token_to_others_where_the_limits_say_so(
         accounts_with_balances(handler)
 
     by_name.routes["GET", ACCOUNTS] = (True, look)
-    output = reader.sh(shown("curl")[0].script)
-    assert output.count('{"accounts": ') == 3
-    assert served(by_name) == [f"GET {ACCOUNTS}"] * 3
+    script = shown("On the command line")[1].script
+    assert reader.sh(script).count('{"accounts": ') == 2
     if not os.path.isdir("/proc/self"):
         pytest.skip("/proc is not here, where Linux lists processes")
-    assert in_process_list == [False, True, True]
+    assert in_process_list == [True, False]
 
 
-@pytest.mark.parametrize("library", ["requests", "httpx", "aiohttp"])
-def test_recipe_for_a_library(reader, by_name, library):
-    pytest.importorskip(library)
-    recipe = {
-        "requests": shown("requests"),
-        "httpx": shown("httpx"),
-        "aiohttp": shown("aiohttp"),
-    }[library]
-    output = reader.python(recipe[0].text)
-    assert output.count("'accounts': ") == 2
-    assert served(by_name) == [f"GET {ACCOUNTS}?limit={limit}" for limit in (10, 20)]
+def test_sentence_on_aiohttp_is_true(reader, by_name):
+    pytest.importorskip("aiohttp")
+    options = re.findall(r"`(allow_redirects=False|headers=\{.*\})`", readme())
+    assert len(options) == 2
+    reader.python(f"""
+import asyncio, aiohttp, cdp_jwt
+url, key = "https://api.coinbase.com{ACCOUNTS}", cdp_jwt.ApiKey.from_env()
+async def main():
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        async with session.get(url, {", ".join(options)}) as answer:
+            await answer.read()
+asyncio.run(main())
+""")
+    assert served(by_name) == [f"GET {ACCOUNTS}"]
 
 
 def test_other_libraries_send_a_token_again(reader, by_name):
@@ -7371,58 +9435,81 @@ httpx.get(url, auth=key, follow_redirects=True)
     assert len(set(tokens)) == 3
 
 
-def test_recipe_for_every_account(reader, by_name):
-    reader.need("jq")
-    output = reader.sh(shown("Every account, into jq")[0].script)
-    assert output == "BTC\t0.50\nBTC\t1.50\nBTC\t2.50\n"
-    first, *others = [
-        f"GET {ACCOUNTS}?limit=250{page}" for page in ("", "&cursor=1", "&cursor=2")
-    ]
-    assert served(by_name) == [first, *others]
-
-
-def place_and_leave(handler: Handler) -> None:
+def place_unanswered(handler: Handler) -> None:
     """The order is placed, and the connection is closed without an answer."""
-    assert handler.server.token_problem(handler) is None
     order = json.loads(handler.body)
     handler.server.orders[order["client_order_id"]] = {"order_id": "order 0", **order}
     handler.close_connection = True
+
+
+def place_and_leave(handler: Handler) -> None:
+    """The same as a fault, which comes before the token is looked at."""
+    assert handler.server.token_problem(handler) is None
+    place_unanswered(handler)
 
 
 def leave_unanswered(handler: Handler) -> None:
     handler.close_connection = True
 
 
-ORDER_OUTCOMES = {
-    "placed": (None, 1, ["...'order_id': 'order 0'..."]),
-    "refused": (status(200, {"success": False, "error_response": {"error": "TOO_SMALL"}}), 0, ["...TOO_SMALL..."]),
-    "answer lost": (place_and_leave, 1, ["...look for it first...", "...'order_id': 'order 0'..."]),
-    "order lost": (leave_unanswered, 0, ["...look for it first...", "there is no such order"]),
+def order_on_second_page(handler: Handler) -> None:
+    page = int(handler.query.get("cursor") or 1)
+    orders = (
+        [*handler.server.orders.values()] if page == 2 else [{"client_order_id": "x"}]
+    )
+    handler.answer(200, {"orders": orders, "has_next": True, "cursor": str(page + 1)})
+
+
+TOO_SMALL = {"success": False, "error_response": {"error": "TOO_SMALL"}}
+ORDER_OUTCOMES = {  # what becomes of requests -> exit code, last line, times it looked
+    "placed": ([], 0, ".*'order_id': 'order 0'.*", 0),
+    "refused": ([status(200, TOO_SMALL)], 1, "not placed: .*TOO_SMALL.*", 0),
+    "not carried out": ([status(400, {"message": "no"})], 1, "not placed: HTTP 400: no", 0),
+    "answer lost": ([place_and_leave], 0, ".*'order_id': 'order 0'.*", 2),
+    "order lost": ([leave_unanswered], 1, "no order [0-9a-f-]{36} so far; .*", 1),
+    "host still down": ([leave_unanswered] * 9, 1, "unknown whether [0-9a-f-]{36} was placed; look for it later: .*", 3),
 }  # fmt: skip
+
+
+PLACE = """
+import cdp_jwt, order
+wanted = {"product_id": "BTC-USD", "side": "BUY"}
+print(order.place(cdp_jwt.Client(cdp_jwt.ApiKey.from_env()), wanted))
+"""
 
 
 @pytest.mark.parametrize("outcome", ORDER_OUTCOMES)
 def test_recipe_for_an_order_finds_it_whatever_happens(reader, by_name, outcome):
-    fault, placed, lines = ORDER_OUTCOMES[outcome]
-    by_name.faults += [fault] if fault else []
-    output = reader.python(shown("Place an order, and find it")[0].text)
-    appear(lines, output)
-    assert len(by_name.orders) == placed
-    looked = len(lines) > 1
-    search = [f"GET {ORDERS}/historical/batch?product_ids=BTC-USD"]
-    assert served(by_name) == [f"POST {ORDERS}", *search * looked]
+    faults, code, last_line, searches = ORDER_OUTCOMES[outcome]
+    by_name.faults += faults
+    if outcome == "answer lost":
+        search = (True, order_on_second_page)
+        by_name.routes["GET", f"{ORDERS}/historical/batch"] = search
+    reader.write("order.py", shown("Place an order, and find it")[0].text)
+    reader.write("recipe.py", PLACE)
+    result = reader.run("python", "recipe.py")
+    assert result.returncode == code
+    assert re.fullmatch(last_line, (result.stdout + result.stderr).splitlines()[-1])
+    assert "Traceback" not in result.stderr
+    assert len(by_name.orders) == (code == 0)
+    order, *others = served(by_name)
+    assert order == f"POST {ORDERS}"
+    assert len(others) == searches
+    date = urllib.parse.quote(
+        time.strftime("%Y-%m-%dT", time.gmtime(time.time() - 3600))
+    )
+    for each in others:
+        start = f"GET {ORDERS}/historical/batch?product_ids=BTC-USD&start_date={date}"
+        assert each.startswith(start)
 
 
-def test_recipe_for_tests_passes_and_can_fail(reader):
-    conftest, tests = shown("Tests of your own")
-    for block in (conftest, tests):
-        name = re.match(r"# (\w+\.py)\n", block.text)[1]
-        reader.write(name, block.text)
-    reader.write("test_wrong.py", tests.text.replace("frozen - 5", "frozen - 4"))
-    command = ["python", "-m", "pytest", "-q", "-W", "error"]
-    result = reader.run(*command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
-    assert "FAILED test_wrong.py::" in result.stdout
-    assert "1 failed, 1 passed in " in result.stdout
+def test_sentences_on_tests_are_true(monkeypatch):
+    [expression] = re.findall(r"`(ApiKey\(.*os\.urandom.*)`", readme())
+    key = eval(expression, {"ApiKey": cdp_jwt.ApiKey, "base64": base64, "os": os})
+    assert "patch `time.time`" in readme()
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000)
+    found = cdp_jwt.inspect_jwt(key.rest_jwt("GET", ACCOUNTS), key=key)
+    assert (found.problems, found.claims["nbf"]) == ((), 1_799_999_995)
 
 
 FEEDS = {  # the WebSocket hosts, and what the recipe subscribes to there
@@ -7527,77 +9614,141 @@ def test_feed_refuses_what_coinbase_refuses(feed, trust, fault):
     assert fault in problem
 
 
-def test_recipe_for_websockets_subscribes_again_with_fresh_tokens(reader, feed, wire):
-    version = pytest.importorskip("websockets").__version__
-    if int(version.partition(".")[0]) < 15:
-        pytest.skip(f"websockets {version} takes no proxy; 15 does")
+@pytest.fixture
+def proxy_to_feed(feed, by_name, wire) -> str:
+    """A CONNECT proxy to the hosts of WebSocket and REST; its URL."""
 
     def to_feed(wire: Wire, client: socket.socket) -> None:
         name = wire.read_request(client).split()[1].decode().partition(":443")[0]
-        if name in FEEDS:
-            with socket.create_connection(feed.address) as origin:
-                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                pump(client, origin, wire)
+        address = feed.address if name in FEEDS else by_name.server_address
+        with socket.create_connection(address) as origin:
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            pump(client, origin, wire)
 
-    [recipe] = shown("WebSocket")
-    program = reader.write("recipe.py", recipe.text)
-    environ = {**reader.environ, "HTTPS_PROXY": f"http://{wire(to_feed, None).host}"}
+    version = pytest.importorskip("websockets").__version__
+    if int(version.partition(".")[0]) < 15:
+        pytest.skip(f"websockets {version} takes no proxy; 15 does")
+    return f"http://{wire(to_feed, None).host}"
+
+
+def lines_of_program(reader: Reader, program: str, count: int, proxy: str) -> list[str]:
+    """Its first lines; it would go on for ever."""
+    for block in (*shown("WebSocket"), *shown("Place an order, and find it")):
+        reader.write(re.match(r"# (\w+\.py)\n", block.text)[1], block.text)
+    command = [sys.executable, reader.write("recipe.py", program)]
     with subprocess.Popen(
-        [sys.executable, program], cwd=reader.folder, env=environ,
-        stdout=subprocess.PIPE, text=True,
+        command, cwd=reader.folder, stdout=subprocess.PIPE, text=True,
+        env={**reader.environ, "HTTPS_PROXY": proxy},
     ) as child:  # fmt: skip
         watchdog = threading.Timer(30, child.kill)
         watchdog.start()
-        events = [json.loads(child.stdout.readline() or "{}") for _ in range(8)]
+        lines = [child.stdout.readline() for _ in range(count)]
         watchdog.cancel()
         child.kill()
+    return lines
+
+
+PRICES = """
+import asyncio, cdp_jwt, feed
+channels = {"ticker": ["BTC-USD", "ETH-USD"], "heartbeats": []}
+asyncio.run(feed.listen(cdp_jwt.ApiKey.from_env(), feed.PRICES, channels))
+"""
+
+
+def test_recipe_for_websockets_subscribes_again_with_fresh_tokens(
+    reader, feed, proxy_to_feed
+):
+    lines = lines_of_program(reader, PRICES, 4, proxy_to_feed)
     assert feed.problems == []
-    assert feed.subscribed == {host: [wanted] * 2 for host, wanted in FEEDS.items()}
-    printed = sorted((event["connection"], event["channel"]) for event in events)
-    channels = sorted(channel for wanted in FEEDS.values() for channel in wanted)
-    assert printed == [(number, each) for number in (1, 2) for each in channels]
+    wanted = FEEDS["advanced-trade-ws.coinbase.com"]
+    assert feed.subscribed["advanced-trade-ws.coinbase.com"] == [wanted] * 2
+    events = [json.loads(line or "{}") for line in lines]
+    printed = [(event["connection"], event["channel"]) for event in events]
+    assert printed == [(number, each) for number in (1, 2) for each in wanted]
+
+
+def candles(handler: Handler) -> None:
+    assert int(handler.query["end"]) - int(handler.query["start"]) == 6 * 3600
+    lows = [{"low": "50000.12"}, {"low": "49000.1"}]
+    handler.answer(200, {"candles": lows})
+
+
+def cancel_orders(handler: Handler) -> None:
+    known = [each["order_id"] for each in handler.server.orders.values()]
+    assert json.loads(handler.body) == {"order_ids": known}
+    handler.answer(
+        200, {"results": [{"success": True, "order_id": each} for each in known]}
+    )
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["all well", "answer lost"])
+def test_recipe_for_a_bot(reader, by_name, feed, proxy_to_feed, is_lost):
+    product = "/api/v3/brokerage/products/BTC-USD/candles"
+    by_name.routes["GET", product] = (True, candles)
+    by_name.routes["POST", f"{ORDERS}/batch_cancel"] = (True, cancel_orders)
+    by_name.routes["POST", ORDERS] = (
+        True,
+        place_unanswered if is_lost else by_name.create_order,
+    )
+    program = shown("A small bot")[0].text
+    output = lines_of_program(reader, program, 11, proxy_to_feed)
+    assert output[:3] == ["BTC 0.50\n", "BTC 1.50\n", "BTC 2.50\n"]
+    assert output[3] == "[{'success': True, 'order_id': 'order 0'}]\n"
+    assert output[4:7] == ["[0]\n", "[1]\n", "[2]\n"]
+    channels = [json.loads(line)["channel"] for line in output[7:]]
+    assert channels == ["user", "heartbeats"] * 2
+    [order] = by_name.orders.values()
+    price = order["order_configuration"]["limit_limit_gtc"]["limit_price"]
+    assert price == "44100.09"
+    assert feed.problems == []
+    assert served(by_name)
+
+
+def services() -> list[Block]:
+    return shown("cron, systemd, GitHub Actions and containers")
+
+
+V2_PAGES = [
+    "GET /v2/accounts",
+    "GET /v2/accounts?limit=1&starting_after=1",
+    "GET /v2/accounts?limit=1&starting_after=2",
+]
 
 
 def test_recipe_for_cron(reader, by_name):
-    key_file = reader.folder / reader.environ.pop("CDP_KEY_FILE")
-    key_file.chmod(0o644)
-    chmod, crontab = shown("cron")
-    reader.sh(chmod.script)
-    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-    *settings, entry = crontab.text.splitlines()
-    environ = dict(re.fullmatch(r"([A-Z_]+)=(\S+)", line).groups() for line in settings)
+    del reader.environ["CDP_KEY_FILE"]
+    _, setting, entry = services()[0].text.splitlines()
+    variable, _, value = setting.partition("=")
     command = re.fullmatch(r"(?:[0-9*/,-]+ ){5}([^%]+)", entry)[1]
-    assert reader.sh(command, **environ) == ""
+    assert reader.sh(command, **{variable: value}) == ""
     pages = (reader.folder / "accounts.jsonl").read_text().splitlines()
-    assert [len(json.loads(page)["accounts"]) for page in pages] == [1, 1, 1]
-    assert served(by_name) == ACCOUNT_PAGES
-
-
-def unit_file() -> configparser.ConfigParser:
-    unit = configparser.ConfigParser(interpolation=None, delimiters="=")
-    unit.optionxform = str
-    unit.read_string(shown("systemd")[0].text)
-    return unit
+    assert [json.loads(page)["data"] for page in pages] == [[0], [1], [2]]
+    assert served(by_name) == V2_PAGES
 
 
 def test_recipe_for_systemd(reader, by_name):
-    service = unit_file()["Service"]
+    unit = configparser.ConfigParser(interpolation=None, delimiters="=")
+    unit.optionxform = str
+    unit.read_string(services()[1].text)
+    service = unit["Service"]
     name, source = service["LoadCredential"].split(":")
-    assert f"`{source}` is root's and has mode 600" in readme()
+    assert os.path.isabs(source)
     key_file = reader.folder / reader.environ.pop("CDP_KEY_FILE")
     credentials = reader.folder / "credentials"
     credentials.mkdir()
     key_file.rename(credentials / name).chmod(0o400)
-    program, _, words = service["ExecStart"].replace("\\\n", " ").partition(" ")
-    assert program == "/usr/bin/python3"
-    output = reader.sh(f"python3 {words}", CREDENTIALS_DIRECTORY=str(credentials))
-    assert json.loads(output)["accounts"]
-    assert served(by_name) == ACCOUNT_PAGES[:1]
+    program, file, *words = shlex.split(service["ExecStart"].replace("\\\n", " "))
+    assert (program, file) == ("/usr/bin/python3", "/opt/coinbase/cdp_jwt.py")
+    words = [
+        word.replace("${CREDENTIALS_DIRECTORY}", str(credentials)) for word in words
+    ]
+    assert json.loads(reader.sh(shlex.join(["python3", "cdp_jwt.py", *words])))["data"]
+    assert served(by_name) == V2_PAGES[:1]
 
 
 def test_unit_is_one_that_systemd_accepts(reader):
     reader.need("systemd-analyze", "/usr/bin/python3")
-    unit = reader.write("accounts.service", shown("systemd")[0].text)
+    unit = reader.write("accounts.service", services()[1].text)
     result = reader.run("systemd-analyze", "verify", "--man=no", unit)
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -7608,49 +9759,76 @@ def test_recipe_for_github_actions(reader, by_name):
     (reader.folder / reader.environ.pop("CDP_KEY_FILE")).unlink()
     repository = {"CDP_API_KEY_ID": NAME, "CDP_API_KEY_SECRET": SEC1}
     quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    output = []
-    for step in yaml.safe_load(shown("GitHub Actions")[0].text)["steps"]:
-        environ = {
-            name: repository[re.fullmatch(r"\$\{\{ secrets\.(\w+) \}\}", value)[1]]
-            for name, value in step.get("env", {}).items()
-        }
-        assert step.keys() & {"run", "uses"}
-        output.append(
-            reader.sh(step.get("run", ""), PIP_NO_INDEX="1", **quiet, **environ)
-        )
-    assert "ey" not in output[-1]
-    assert json.loads((reader.folder / "accounts.json").read_text())["accounts"]
-    assert served(by_name) == ACCOUNT_PAGES[:1]
+    [step] = yaml.safe_load(services()[2].text)
+    environ = {
+        name: repository[re.fullmatch(r"\$\{\{ secrets\.(\w+) \}\}", value)[1]]
+        for name, value in step["env"].items()
+    }
+    output = reader.sh(step["run"], PIP_NO_INDEX="1", **quiet, **environ)
+    assert "ey" not in output
+    assert json.loads((reader.folder / "accounts.json").read_text())["data"]
+    assert served(by_name) == V2_PAGES[:1]
 
 
 def test_recipe_for_a_container(reader, by_name):
     """With a `docker` that notes down what it is told, as a real one is rarely there."""
-    dockerfile, console = shown("A container")
     docker = reader.folder.parent / "programs" / "docker"
     program = "import json, sys; print(json.dumps(sys.argv[1:]))"
     docker.write_text(f"#!/bin/sh\nexec python -c '{program}' \"$@\"\n")
     docker.chmod(0o755)
-    build, run = map(json.loads, reader.sh(console.script).splitlines())
+    run, *words = json.loads(reader.sh(services()[3].script))
     parser = argparse.ArgumentParser()
     for flag in ("--rm", "--read-only"):
         parser.add_argument(flag, action="store_true", required=True)
-    for option in ("--cap-drop", "--user", "--volume", "--env"):
+    for option in ("--user", "--volume", "--env"):
         parser.add_argument(option, required=True)
     parser.add_argument("image")
     parser.add_argument("words", nargs=argparse.REMAINDER)
-    found = parser.parse_args(run[1:])
-    assert build == ["build", "-t", found.image, "."]
-    assert found.user == f"{os.getuid()}:{os.getgid()}"
+    found = parser.parse_args(words)
+    assert (run, found.user) == ("run", str(os.getuid()))
     outside, inside, mode = found.volume.split(":")
     variable, value = found.env.split("=")
     assert (mode, value) == ("ro", inside)
-    image = dict(re.findall(r"^([A-Z]+) (.+)$", dockerfile.text, re.MULTILINE))
-    assert [*image] == ["FROM", "RUN", "COPY", "ENTRYPOINT"]
-    file, target = image["COPY"].split()
-    assert json.loads(image["ENTRYPOINT"]) == ["python", target]
-    result = reader.run("python", file, *found.words, **{variable: outside})
-    assert json.loads(result.stdout)["accounts"]
-    assert served(by_name) == ACCOUNT_PAGES[:1]
+    assert found.words[:2] == ["python", "/cdp_jwt.py"]
+    result = reader.run("python", "cdp_jwt.py", *found.words[2:], **{variable: outside})
+    assert json.loads(result.stdout)["data"]
+    assert served(by_name) == V2_PAGES[:1]
+
+
+# Where a key comes from
+
+
+def key_rows() -> list[tuple[str, list[str]]]:
+    """Each row: where the key is, and the lines to type."""
+    table = readme().partition("### How the key gets in\n")[2].partition("\n### ")[0]
+    table = table.replace("\\| …", "\\| python cdp_jwt.py check --key-file -")
+    rows = re.findall(r"^\| (?!where|---)(.*?) \| (.*) \|$", table, re.MULTILINE)
+    return [
+        (what, re.findall("`(.*?)`", line.replace(r"\|", "|"))) for what, line in rows
+    ]
+
+
+@pytest.mark.parametrize("place", [what for what, _ in key_rows()])
+def test_key_gets_in_by_the_line_to_type(reader, by_name, request, place):
+    key_file = reader.folder / reader.environ.pop("CDP_KEY_FILE")
+    write_private(reader.folder / "key.pem", SEC1)
+    escaped = SEC1.replace("\n", r"\n")
+    reader.write(".env", f'CDP_API_KEY_ID="{NAME}"\nCDP_API_KEY_SECRET="{escaped}"\n')
+    [lines] = [lines for what, lines in key_rows() if what == place]
+    assert lines
+    for line in lines:
+        settings = {}
+        if line.startswith("uv "):
+            reader.need("uv")
+            settings = request.getfixturevalue("wheels")
+        typed = line.replace("organizations/…/apiKeys/…", NAME)
+        if " check" not in line:
+            typed += "\npython cdp_jwt.py check"
+        for secret in (SEC1, code_of(SEC1), code_of(key_file.read_text())):
+            given = {"NAME": NAME, "SECRET": secret, **settings}
+            result = reader.run("sh", "-ec", typed, **given)  # uv says what it installs
+            assert result.stdout.endswith("All is well.\n"), result
+    assert served(by_name)
 
 
 # Coming from something else: their line, and ours
@@ -7671,6 +9849,14 @@ def made_by(lines: list[str], names: dict[str, object]) -> list[dict]:
     return found
 
 
+TABLE = "jwt_generator, the PyJWT sample of Coinbase's documentation, cdpcurl"
+ROWS = {
+    "jwt_generator": rows_of(TABLE)[:4],
+    "PyJWT": rows_of(TABLE)[4:8],
+    "cdpcurl": rows_of(TABLE)[8:],
+}
+
+
 def sdk_results(lines: list[str]) -> list[dict]:
     key = cdp_jwt.ApiKey(NAME, SEC1)
     given = {"path": ACCOUNTS, "key_name": NAME, "key_secret": SEC1}
@@ -7678,7 +9864,7 @@ def sdk_results(lines: list[str]) -> list[dict]:
 
 
 def test_rows_for_the_sdk_make_the_same_tokens():
-    theirs, ours = zip(*rows_of("coinbase-advanced-py"))
+    theirs, ours = zip(*ROWS["jwt_generator"])
     expected = sdk_results(ours)
     assert [len(row) for row in expected] == [1, 1, 6, 1, 5, 1]
     dropped_in = [ours[0], *theirs[1:]]
@@ -7689,11 +9875,67 @@ def test_rows_for_the_sdk_are_its_own():
     pytest.importorskip(
         "coinbase.jwt_generator", reason="`.[bench]` is not installed here"
     )
-    theirs, ours = zip(*rows_of("coinbase-advanced-py"))
+    theirs, ours = zip(*ROWS["jwt_generator"])
     assert sdk_results(theirs) == sdk_results(ours)
 
 
-PYJWT_SAMPLE = "The PyJWT sample of Coinbase's documentation"
+REST_CLIENT = "RESTClient and WSClient"
+
+
+def client_results(lines: list[str], names: dict[str, object]) -> list[object]:
+    """What each line of a column finds."""
+    order = {"client_order_id": "1", "product_id": "BTC-USD", "side": "BUY"}
+    order["order_configuration"] = {}
+    names.update(API="/api/v3/brokerage", order=order)
+    found = []
+    for line in lines:
+        program = (
+            f"try: client.get('/v2/nothing')\n{line}" if "except" in line else line
+        )
+        exec(program, names)
+        found.append(names.pop("found", None))
+    return found
+
+
+def fills_with_ids(handler: Handler) -> None:
+    page = int(handler.query.get("cursor") or 0)
+    cursor = str(page + 1) if page < 2 else ""
+    handler.answer(200, {"fills": [{"trade_id": str(page)}], "cursor": cursor})
+
+
+@pytest.fixture
+def client_rows(reader, by_name, monkeypatch) -> list[tuple[str, ...]]:
+    """Those rows that are programs: the first six."""
+    monkeypatch.chdir(reader.folder)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", reader.environ["SSL_CERT_FILE"])
+    by_name.routes["GET", f"{ORDERS}/historical/fills"] = (True, fills_with_ids)
+    return rows_of(REST_CLIENT)[:6]
+
+
+def test_rows_for_the_sdks_client_work(client_rows, by_name):
+    _, ours = zip(*client_rows)
+    _, accounts, page, order, fills, status = client_results(ours, vars(cdp_jwt).copy())
+    assert accounts["accounts"] == page["accounts"]
+    assert order["success_response"]["client_order_id"] == "1"
+    ids = [fill["trade_id"] for each in fills for fill in each["fills"]]
+    assert ids == ["0", "1", "2"]
+    assert status == 404
+    assert len(served(by_name)) == 7
+
+
+def test_rows_for_the_sdks_client_are_its_own(client_rows, by_name):
+    rest = pytest.importorskip(
+        "coinbase.rest", reason="`.[bench]` is not installed here"
+    )
+    errors = pytest.importorskip("requests.exceptions")
+    theirs, ours = zip(*client_rows)
+    names = {"RESTClient": rest.RESTClient, "HTTPError": errors.HTTPError}
+    assert (
+        client_results(theirs, names)[5]
+        == client_results(ours, vars(cdp_jwt).copy())[5]
+    )
+    requests_seen = [line.removesuffix("?cursor=") for line in served(by_name)]
+    assert requests_seen[:7] == requests_seen[7:]
 
 
 def sample_results(lines: list[str]) -> list[dict]:
@@ -7717,7 +9959,7 @@ def sample_results(lines: list[str]) -> list[dict]:
 
 
 def test_rows_for_pyjwt_make_the_same_tokens(reader):
-    *programs, (their_shell, our_shell) = rows_of(PYJWT_SAMPLE)
+    *programs, (their_shell, our_shell) = ROWS["PyJWT"]
     theirs, ours = zip(*programs)
     assert sample_results(theirs) == sample_results(ours)
     assert len(sample_results(ours)) == 4
@@ -7733,7 +9975,7 @@ CDPCURL_ORDER = '{"client_order_id": "of the table"}'
 
 def cdpcurl_requests(reader: Reader, server: Coinbase, side: int) -> list[tuple]:
     seen = []
-    for row, request in zip(rows_of("cdpcurl"), CDPCURL_REQUESTS):
+    for row, request in zip(ROWS["cdpcurl"], CDPCURL_REQUESTS):
         url = f"https://api.coinbase.com{request.split()[1]}"
         environ = {"URL": url, "ORDER": CDPCURL_ORDER, "ID": UUID, "SECRET": PORTAL}
         reader.sh(row[side], **environ)
@@ -7813,6 +10055,21 @@ def test_message_names_what_to_change(reader, words, environ, to_change):
     assert to_change in result.stderr
 
 
+# ------------------------------------------------------------- `make lint`: samples
+
+
+def write_samples(folder: pathlib.Path) -> None:
+    """Write the README's Python beside a copy of the module, for type-checkers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(MODULE, folder)
+    for heading, blocks in readme_blocks().items():
+        texts = [block.text for block in blocks if block.language == "python"]
+        for number, text in enumerate(texts):
+            named = re.match(r"# (\w+\.py)\n", text)
+            place = f"{re.sub('[^a-z]+', '_', heading.lower())}_{number}.py"
+            (folder / (named[1] if named else place)).write_text(text, encoding="utf-8")
+
+
 # -------------------------------------------------------------------- `make demo`
 
 
@@ -7884,4 +10141,6 @@ def as_program(arguments: list[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["mutants"]:
         mutants(int((*sys.argv[2:], 1)[0]))
+    if sys.argv[1:2] == ["samples"]:
+        raise SystemExit(write_samples(pathlib.Path(sys.argv[2])))
     as_program(sys.argv[1:])
