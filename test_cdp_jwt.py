@@ -205,6 +205,7 @@ def clean_environment(monkeypatch):
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
         "SSLKEYLOGFILE",
+        "PYTHONIOENCODING",  # which tox sets
     ):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "argv", ["cdp_jwt.py"])
