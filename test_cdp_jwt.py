@@ -8221,13 +8221,22 @@ def test_any_key_file_is_refused_or_signs(tmp_path, content, name):
 
 
 VARIABLES = ["COINBASE_API_KEY", "COINBASE_API_SECRET", "CDP_API_KEY_ID",
-             "CDP_API_KEY_NAME", "CDP_API_KEY_SECRET", "CDP_KEY_FILE"]  # fmt: skip
+             "CDP_API_KEY_NAME", "CDP_API_KEY_SECRET"]  # fmt: skip
+# In place of a path: a whole secret. A few characters of one look like a file's name.
+WRONG_PATHS = st.sampled_from(["missing", "", *FORMS])
 
 
 @examples(100)
 @given(
-    st.dictionaries(
-        st.sampled_from(VARIABLES), KEY_NAMES | JSON_SECRETS | st.text(max_size=9)
+    environ=st.builds(
+        lambda pairs, path: {
+            **pairs,
+            **({} if path is None else {"CDP_KEY_FILE": path}),
+        },
+        st.dictionaries(
+            st.sampled_from(VARIABLES), KEY_NAMES | JSON_SECRETS | st.text(max_size=9)
+        ),
+        st.none() | WRONG_PATHS,
     )
 )
 def test_any_environment_is_refused_or_signs(environ):
