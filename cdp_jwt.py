@@ -13,8 +13,8 @@ only the sections above it: one reading from top to bottom audits it.
 Where your private key goes: from its text into `cryptography`, which signs with it. The
 text comes from a file, standard input, the environment or your own call, never from the
 command line, and is not kept. No message, log, repr or pickle holds a byte of it, nor
-does any variable of this module when an error leaves it. Making a token opens no
-connection.
+does a variable of the functions that take a key, once they have failed. Making a token
+opens no connection.
 
 In a program:
     import cdp_jwt
@@ -236,7 +236,10 @@ def _without_frames(error: BaseException) -> BaseException:
         return InvalidKeyError(
             f"an unexpected {kind}; are all arguments as documented?"
         )
-    return type(error)()  # Ctrl-C
+    # Ctrl-C, an exit or a cancellation goes on as it is, whatever it carries.
+    error.__cause__ = None
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _drops_arguments(function: AnyFunction) -> AnyFunction:

@@ -1267,6 +1267,28 @@ def test_what_interrupts_the_parsing_of_a_key_leaves_none_behind(monkeypatch, er
         assert message == (unexpected if is_ours else "")
 
 
+class Cancelled(BaseException):
+    """As of frameworks: no Exception, and not made without arguments."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+@pytest.mark.parametrize("interruption", [SystemExit(3), Cancelled("late")], ids=repr)
+def test_interruption_is_passed_on_as_it_is_but_without_key_text(
+    monkeypatch, interruption
+):
+    def interrupt(*_):
+        raise interruption
+
+    monkeypatch.setattr(cdp_jwt, "_find_key", interrupt)
+    for secret in (SEC1, PORTAL):
+        with pytest.raises(type(interruption)) as caught:
+            cdp_jwt.ApiKey(NAME, secret)
+        assert caught.value is interruption
+        assert_secret_free(caught.value, secret)
+
+
 def test_arguments_that_do_not_fit_are_pythons_own_error():
     for call in (
         lambda: cdp_jwt.ApiKey(PORTAL),
