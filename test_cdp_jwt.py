@@ -176,6 +176,10 @@ PRIVATE_KEYS = {"ES256": P256, "EdDSA": ED25519}
 SECRETS = {"ES256": SEC1, "EdDSA": PORTAL}
 
 
+def key_of(algorithm: str = "ES256") -> cdp_jwt.ApiKey:
+    return cdp_jwt.ApiKey(NAME, SECRETS[algorithm])
+
+
 @pytest.fixture(params=["ES256", "EdDSA"])
 def algorithm(request) -> str:
     return request.param
@@ -1660,6 +1664,195 @@ def test_pem_of_the_environment_takes_its_name_from_there(variable, tmp_path, ke
     assert cdp_jwt.ApiKey.from_env(environ).name == NAME
 
 
+CURVES = [each for each in vars(ec).values() if isinstance(each, type)
+          and issubclass(each, ec.EllipticCurve) and each not in (ec.EllipticCurve, ec.SECP256R1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.__name__)
+def test_wrong_curve_is_refused_in_every_form(curve):
+    """`cryptography` loads them all, and signs with them."""
+    try:
+        private_key = on_curve(curve())
+    except (UnsupportedAlgorithm, ValueError):
+        pytest.skip(f"this OpenSSL has no {curve.__name__}")
+    sec1, in_pkcs8 = pem(private_key), pkcs8(private_key)
+    for secret in (sec1, in_pkcs8, body(sec1), body(in_pkcs8)):
+        assert refused(functools.partial(cdp_jwt.ApiKey, NAME, secret), secret)
+
+
+NOT_SECRET = (
+    PATH,
+    REFERENCE,
+    IS_NAME,
+    OTHER_NAME,
+    MISTAKES["None"][1],
+    MISTAKES["bytes"][1],
+)
+SECRET_MISTAKES = [
+    name for name, (_, message) in MISTAKES.items() if message not in NOT_SECRET
+]
+
+
+@pytest.mark.parametrize("mistake", SECRET_MISTAKES)
+def test_key_text_leaks_into_no_message_cause_or_frame(run, tmp_path, stdin, mistake):
+    """Whichever way it came: argument, file, environment, standard input."""
+    try:
+        text = MISTAKES[mistake][0]()
+    except (ValueError, UnsupportedAlgorithm, cryptography.exceptions.InternalError):
+        pytest.skip("this OpenSSL makes no such key")
+    path = write_private(tmp_path / "key.pem", text)
+    environ = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": text}
+    for call in (
+        lambda: cdp_jwt.ApiKey(NAME, text),
+        lambda: cdp_jwt.ApiKey("a,b", text),
+        lambda: cdp_jwt.ApiKey.from_file(path, NAME),
+        lambda: cdp_jwt.ApiKey.from_file(path, "a,b"),
+        lambda: cdp_jwt.ApiKey.from_file(text),
+        lambda: cdp_jwt.ApiKey.from_env(environ),
+        lambda: cdp_jwt.ApiKey.from_env({"CDP_KEY_FILE": str(path), **environ}),
+        lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", NAME, text),
+        lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", "a,b", text),
+    ):
+        refused(call, text)
+    stdin(text)
+    for words in (["--key-file", str(path)], ["--key-file", "-", "--key-name", NAME]):
+        result = run("ws", *words)
+        assert (result.code, result.out) == (1, "")
+        assert not leaks(result.err, text)
+
+
+# At random: `make fuzz` sees 20,000 examples of each property. They leave no exception but
+# CdpError, no secret in it, and nothing on a terminal that moves it.
+
+JSON_SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+)
+JSON_VALUES = (
+    JSON_SCALARS
+    | st.lists(JSON_SCALARS | st.lists(JSON_SCALARS, max_size=1), max_size=2)
+    | st.dictionaries(st.text(max_size=4), JSON_SCALARS, max_size=2)
+)
+KEY_NAMES = st.sampled_from([NAME, UUID, "my-key", f" {NAME}\n", f'"{UUID}"', "ключ"])
+ALL_FORMS = "\n".join([SEC1, PKCS8, PORTAL, ED_PEM])
+FORMS = [
+    dress(secret) for secret, _ in PEMS.values() for dress, _ in PEM_CLOTHES.values()
+]
+FORMS += [dress(form[0]) for form in BARE.values() for dress, _ in CLOTHES.values()]
+PIECES = [
+    "\\n",
+    "\n",
+    "\r",
+    '"',
+    "-----",
+    "=",
+    "\ufeff",
+    " ",
+    "\0",
+    "\x1b[2J",
+    "/",
+    "{",
+    "A",
+]
+
+
+@st.composite
+def mutations(draw, texts: list[str]) -> str:
+    """One of the texts, up to three times cut, patched, doubled or turned round."""
+    text = draw(st.sampled_from(texts))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        end = start + draw(st.sampled_from([0, 1, 1, 2, 4, 8, 64]))
+        piece = text[start:end]
+        pieces = [piece * 2, piece[::-1], piece.swapcase(), piece + text[:9]]
+        paste = draw(st.text(max_size=3) | st.sampled_from([*PIECES, *pieces, ""]))
+        text = text[:start] + paste + text[end:]
+    return text
+
+
+def signs_and_verifies(key: cdp_jwt.ApiKey, secret: str) -> None:
+    """What is accepted is of use, and the very key that was mutated.
+
+    Ed25519 without its public half is the exception: any 32 octets are a key.
+    """
+    token = key.ws_jwt()
+    assert jwt.get_unverified_header(token)["kid"] == key.name
+    if SEED in key.warnings or (key.algorithm == "EdDSA" and "PRIVATE KEY" in secret):
+        assert cdp_jwt.inspect_jwt(token, key=key).problems == ()
+    else:
+        verified(token, PRIVATE_KEYS[key.algorithm])
+
+
+@examples(300)
+@given(name=KEY_NAMES | st.text(max_size=12), secret=mutations(FORMS))
+def test_mutated_secret_is_refused_or_the_same_key(name, secret):
+    try:
+        key = cdp_jwt.ApiKey(name, secret)
+    except cdp_jwt.InvalidKeyError as error:
+        assert_secret_free(error, ALL_FORMS)
+    else:
+        signs_and_verifies(key, secret)
+
+
+JSON_SECRETS = st.sampled_from([SEC1, PORTAL, PKCS8]) | mutations(FORMS)
+JSON_MEMBERS = st.dictionaries(
+    st.sampled_from([*cdp_jwt.NAME_FIELDS, *cdp_jwt.SECRET_FIELDS, "allowedIps", "passphrase"]),
+    KEY_NAMES | JSON_SECRETS | JSON_VALUES,
+    max_size=4,
+)  # fmt: skip
+KEY_FILES_AT_RANDOM = st.one_of(
+    st.builds(lambda name, secret, more: json.dumps({"id": name, "privateKey": secret, **more}),
+              KEY_NAMES, JSON_SECRETS, JSON_MEMBERS),
+    mutations([json.dumps(fields) for fields in JSON_FILES.values()]),
+    mutations(FORMS),
+)  # fmt: skip
+
+
+@examples(100)
+@given(
+    content=KEY_FILES_AT_RANDOM.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.binary(max_size=99),
+    name=st.none() | KEY_NAMES,
+)
+def test_any_key_file_is_refused_or_signs(tmp_path, content, name):
+    path = tmp_path / "key.json"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    try:
+        key = cdp_jwt.ApiKey.from_file(path, name)
+    except cdp_jwt.InvalidKeyError as error:
+        assert_secret_free(error, ALL_FORMS)
+    else:
+        signs_and_verifies(key, content.decode("utf-8", "replace"))
+
+
+VARIABLES = ["COINBASE_API_KEY", "COINBASE_API_SECRET", "CDP_API_KEY_ID",
+             "CDP_API_KEY_NAME", "CDP_API_KEY_SECRET"]  # fmt: skip
+# In place of a path: a whole secret. A few characters of one look like a file's name.
+WRONG_PATHS = st.sampled_from(["missing", "", *FORMS])
+
+
+@examples(100)
+@given(
+    environ=st.builds(
+        lambda pairs, path: {
+            **pairs,
+            **({} if path is None else {"CDP_KEY_FILE": path}),
+        },
+        st.dictionaries(
+            st.sampled_from(VARIABLES), KEY_NAMES | JSON_SECRETS | st.text(max_size=9)
+        ),
+        st.none() | WRONG_PATHS,
+    )
+)
+def test_any_environment_is_refused_or_signs(environ):
+    try:
+        key = cdp_jwt.ApiKey.from_env(environ)
+    except cdp_jwt.InvalidKeyError as error:
+        assert_secret_free(error, ALL_FORMS)
+    else:
+        signs_and_verifies(key, "".join(environ.values()))
+
+
 # ------------------------------------------------------------------- 4. signing
 
 
@@ -2493,6 +2686,149 @@ def test_drop_in_remembers_no_key_that_was_refused():
         assert message == HALVES
 
 
+def test_another_key_does_not_verify(key):
+    """The verifiers used here do refuse: what they accept means something."""
+    other = {"ES256": OTHER_P256, "EdDSA": ed25519.Ed25519PrivateKey.generate()}
+    token = key.ws_jwt()
+    with pytest.raises(jwt.InvalidSignatureError):
+        verified(token, other[key.algorithm])
+    signing_input = token.rpartition(".")[0].encode()
+    signature = segments(token)[2]
+    public_key = PRIVATE_KEYS[key.algorithm].public_key()
+    if key.algorithm == "EdDSA":
+        public_key.verify(signature, signing_input)
+        with pytest.raises(InvalidSignature):
+            public_key.verify(signature, signing_input + b"x")
+
+
+def nonces_of(tokens: list[str], private_key) -> set[str]:
+    return {verified(token, private_key)["nonce"] for token in tokens}
+
+
+def test_threads_share_a_key_and_no_nonce(key, private_key):
+    start = threading.Barrier(8)
+
+    def sign(thread: int) -> list[str]:
+        start.wait()
+        return [key.rest_jwt("GET", f"/{thread}/{number}") for number in range(25)]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        tokens = [token for part in pool.map(sign, range(8)) for token in part]
+    assert len(nonces_of(tokens, private_key)) == 200
+    uris = {json.loads(segments(token)[1])["uri"] for token in tokens}
+    assert len(uris) == 200
+
+
+def test_threads_of_the_drop_in_get_their_own_keys_token():
+    """More keys than it remembers, so that it forgets while others look one up."""
+
+    def sign(number: int) -> bool:
+        name = f"desk{number % 20}"
+        uri = f"GET api.coinbase.com/{number}"
+        token = verified(cdp_jwt.build_rest_jwt(uri, name, PORTAL), ED25519)
+        return (token["kid"], token["uri"]) == (name, uri)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(sign, range(200)))
+
+
+def in_a_child(work: Callable[[], str]) -> str:
+    """What `work` returns in a forked process."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 3.12 and later warn of threads; the server's
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, work().encode())
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as stream:
+        told = stream.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return told
+
+
+@needs_fork
+def test_fork_after_use_shares_no_nonce(key, private_key):
+    """Parent and two children go on from the same state, and draw other nonces."""
+
+    def sign() -> str:
+        return "\n".join(key.ws_jwt() for _ in range(10))
+
+    tokens = [sign(), in_a_child(sign), in_a_child(sign), sign()]
+    seen = nonces_of("\n".join(tokens).split(), private_key)
+    assert len(seen) == 40
+
+
+@needs_fork
+def test_fork_remembers_the_keys_of_the_drop_in_and_shares_no_nonce():
+    def sign() -> str:
+        return cdp_jwt.build_ws_jwt(NAME, PORTAL)
+
+    assert len(nonces_of([sign(), in_a_child(sign), sign()], ED25519)) == 3
+
+
+ANY = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.binary(max_size=9)
+)
+MOMENTS = st.datetimes(timezones=st.none() | st.timezones() | st.just(PLUS_2))
+
+
+@examples(100)
+@given(not_before=ANY | st.integers() | st.integers(NOW - 200, NOW + 10**9) | MOMENTS)
+def test_any_not_before_is_refused_or_dates_the_token(frozen, not_before):
+    key = key_of("EdDSA")
+    try:
+        claims = verified(key.ws_jwt(not_before=not_before), ED25519)
+    except cdp_jwt.InvalidRequestError:
+        return
+    if isinstance(not_before, datetime.datetime):
+        not_before = int(not_before.timestamp())
+    expected = NOW - 5 if not_before is None else not_before
+    assert (claims["nbf"], claims["exp"]) == (expected, expected + 120)
+
+
+@examples(100)
+@given(
+    channel=ANY | st.sampled_from(["user", "ticker", PORTAL, SEC1]),
+    product_ids=ANY | st.lists(ANY | st.sampled_from(["BTC-USD", PORTAL])),
+    kind=ANY | st.sampled_from(["subscribe", "unsubscribe"]),
+)
+def test_any_websocket_message_is_refused_or_as_it_was_asked_for(
+    channel, product_ids, kind
+):
+    try:
+        text = cdp_jwt.ws_message(channel, product_ids, key=key_of("EdDSA"), type=kind)
+    except cdp_jwt.InvalidRequestError as error:
+        assert_secret_free(error, PORTAL + SEC1)
+        return
+    message = json.loads(text)
+    verified(message.pop("jwt"), ED25519)
+    assert message == {
+        "type": kind,
+        "channel": channel,
+        "product_ids": list(product_ids or ()),
+    }
+
+
+HOSTS = st.sampled_from(
+    ["api.coinbase.com", "API.Coinbase.com:443", "localhost:8443", "a.example"]
+)
+URL_PARTS = ["https://", "http://", "HTTPS://", "//", "/", "api.coinbase.com", "evil.example", "@",
+             ":443", ":8443", "?", "#", "\\", "..", "%2e", "x", "/v2/user", "\t", "\n", "\u3002", "[::1]"]  # fmt: skip
+URLS = st.lists(st.sampled_from(URL_PARTS) | st.text(max_size=2), max_size=8).map(
+    "".join
+)
+PATHS = st.from_regex(r"/[!-~]{0,30}", fullmatch=True)
+
+
 # ------------------------------------------------------------------- 6. reasons
 
 
@@ -2762,16 +3098,6 @@ def test_any_text_can_be_inspected(text):
         assert found.problems
 
 
-JSON_SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
-)
-JSON_VALUES = (
-    JSON_SCALARS
-    | st.lists(JSON_SCALARS | st.lists(JSON_SCALARS, max_size=1), max_size=2)
-    | st.dictionaries(st.text(max_size=4), JSON_SCALARS, max_size=2)
-)
-
-
 @examples(500)
 @given(
     header=st.dictionaries(st.sampled_from(list(HEADER)), JSON_VALUES),
@@ -2788,6 +3114,32 @@ def test_any_header_and_claims_can_be_inspected(header, claims, signature):
 def test_what_is_no_text_cannot_be_inspected(token):
     with pytest.raises(cdp_jwt.InvalidRequestError, match="the token is"):
         cdp_jwt.inspect_jwt(token)
+
+
+EVIL = {**CLAIMS, "iss": "\x1b[31m"}
+
+
+TOKENS = [made(), made(signature=DER), key_of().ws_jwt(), key_of("EdDSA").rest_jwt("GET", "/x"),
+          made(claims=EVIL), "Bearer " + made(), *(token for token, _ in list(PROBLEMS.values())[:9])]  # fmt: skip
+
+
+def printable(text: str) -> bool:
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+def test_text_that_moves_a_terminal_is_not_printable():
+    assert printable("a\nb, ключ")
+    assert not any(
+        map(printable, ("\x1b[2J", "\r", "\x07", "\x9b2J", "\u202e", "\x7f"))
+    )
+
+
+@examples(100)
+@given(token=mutations(TOKENS), algorithm=st.sampled_from(["ES256", "EdDSA"]))
+def test_mutated_token_is_inspected_and_its_problems_are_printable(token, algorithm):
+    with contextlib.suppress(cdp_jwt.InvalidRequestError):
+        found = cdp_jwt.inspect_jwt(token, key=key_of(algorithm), now=NOW)
+        assert printable("\n".join((*found.problems, *found.notes)))
 
 
 # ------------------------------------------------------- a strict Coinbase on loopback
@@ -3148,10 +3500,6 @@ def saying(*answers: bytes) -> Callable[[Wire, socket.socket], None]:
             connection.sendall(answer)
 
     return script
-
-
-def key_of(algorithm: str = "ES256") -> cdp_jwt.ApiKey:
-    return cdp_jwt.ApiKey(NAME, SECRETS[algorithm])
 
 
 def calling(wire: Wire, trust: ssl.SSLContext, **options) -> cdp_jwt.Client:
@@ -5361,6 +5709,377 @@ def test_module_imports_neither_requests_nor_httpx(copied):
     assert process([sys.executable, "-c", program]).stdout == "[]\n"
 
 
+def test_time_that_the_lookup_of_a_name_took_is_counted(coinbase, trust, monkeypatch):
+    """It cannot be interrupted, but nothing is begun after it."""
+    original, address = socket.getaddrinfo, coinbase.server_address
+
+    def slow(*_, **options):
+        time.sleep(0.15)
+        return original(*address, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    client = cdp_jwt.Client(
+        key_of(), host=coinbase.host, ssl_context=trust, timeout=0.1
+    )
+    message = "it took longer than the timeout; try again, or raise the timeout"
+    assert transport_error(lambda: client.get("/x")) == f"{coinbase.host}: {message}"
+    assert coinbase.seen == []
+
+
+def test_connection_that_cannot_be_tested_is_not_used(client, coinbase, monkeypatch):
+    def fail(*_):
+        raise OSError
+
+    client.get("/echo")
+    with monkeypatch.context() as patch:
+        patch.setattr(ssl.SSLSocket, "recv", fail)
+        client.get("/echo")
+    assert len({seen.connection for seen in coinbase.seen}) == 2
+
+
+def test_client_that_is_closed_under_way_goes_on(client, coinbase):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(client.get, f"/echo?number={n}") for n in range(100)]
+        while not all(call.done() for call in calls):
+            client.close()
+    for number, call in enumerate(calls):
+        assert call.result().json()["path"] == f"/echo?number={number}"
+    assert coinbase.refusals == []
+
+
+def test_event_loop_calls_in_threads_without_a_mix_up(client, coinbase):
+    """`asyncio.to_thread`, as programs with an event loop use this module."""
+
+    async def calls() -> list:
+        paths = [f"/echo?number={number}" for number in range(60)]
+        tokens = [asyncio.to_thread(client._key.ws_jwt) for _ in paths]
+        answers = [asyncio.to_thread(client.get, path) for path in paths]
+        return [paths, await asyncio.gather(*answers), await asyncio.gather(*tokens)]
+
+    paths, answers, tokens = asyncio.run(calls())
+    assert [answer.json()["path"] for answer in answers] == paths
+    assert coinbase.refusals == []  # it refuses a nonce that comes twice
+    assert len(nonces_of(tokens, P256)) == len(paths)
+
+
+@needs_fork
+def test_fork_that_closes_its_client_leaves_the_parents_connection(client, coinbase):
+    def close() -> str:
+        client.close()
+        return "closed"
+
+    client.get("/echo")
+    assert in_a_child(close) == "closed"
+    client.get("/echo")
+    assert len({seen.connection for seen in coinbase.seen}) == 1
+
+
+@pytest.mark.parametrize("code", [408, 500, 501, 502, 503, 504, 520])
+def test_order_is_not_retried_after_a_server_error(client, coinbase, waits, code):
+    """The order may have been executed all the same, as it has been here."""
+
+    def fail_afterwards(handler: Handler) -> None:
+        handler.server.executed.append(json.loads(handler.body)["client_order_id"])
+        handler.answer(code, b"late", {"Retry-After": "0"})
+
+    coinbase.faults += [fail_afterwards] * 3
+    with pytest.raises(cdp_jwt.ApiError, match=f"HTTP {code}: late"):
+        client.post(ORDERS, json={"client_order_id": "1"})
+    assert (coinbase.executed, waits) == (["1"], [])
+
+
+@pytest.mark.parametrize(("code", "unknown"), [(400, 0), (499, 0), (500, 1), (501, 1)])
+def test_order_is_called_unknown_after_a_server_error_alone(
+    client, coinbase, code, unknown
+):
+    coinbase.faults.append(status(code, b"no"))
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.post(ORDERS, json={"client_order_id": "1"})
+    outcome = f"; {UNKNOWN}" * unknown
+    assert str(caught.value) == f"HTTP {code}: no{outcome}"
+    assert caught.value.outcome_unknown == bool(unknown)
+
+
+def test_order_is_not_retried_after_a_timeout(wire, trust, waits):
+    server = wire(stall_headers)
+    client = calling(server, trust, timeout=1, retries=3)
+    message = transport_error(lambda: client.post(ORDERS, json={}))
+    assert message.endswith("look for it first, an order by its client_order_id")
+    assert (server.connections, len(server.requests), waits) == (1, 1, [])
+
+
+def test_nonce_is_reused_by_no_retry_page_or_message(client, coinbase, waits):
+    """Each attempt, page and message has its own; the server keeps those it has seen."""
+    coinbase.faults += [status(503), status(429)]
+    client.get("/echo")
+    list(client.pages(ACCOUNTS))
+    tokens = [seen.token for seen in coinbase.seen]
+    for channel in ("user", "level2"):
+        text = cdp_jwt.ws_message(channel, ["BTC-USD"], key=key_of())
+        tokens.append(json.loads(text)["jwt"])
+    assert len(tokens) == 8
+    assert len(nonces_of(tokens, P256)) == 8
+    assert coinbase.refusals == []
+
+
+@pytest.fixture
+def nowhere(monkeypatch, trust) -> list[tuple[str, int]]:
+    """No name is known, and no time passes; here is what was looked up."""
+    asked: list[tuple[str, int]] = []
+
+    def unknown(name, port, **_):
+        asked.append((name, port))
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trust)
+    return asked
+
+
+@examples(200)
+@given(
+    method=st.sampled_from(["GET", "post", "DELETE"]) | st.text(max_size=5),
+    host=HOSTS | st.text(max_size=9) | mutations(["api.coinbase.com", "a.example:1"]),
+    url=URLS | PATHS | URLS.map("https://api.coinbase.com".__add__),
+)
+def test_any_url_goes_to_its_own_host_over_https_or_nowhere(nowhere, method, host, url):
+    """Where the signed `uri` says, and a strict parser of URLs, there and nowhere else."""
+    del nowhere[:]
+    try:
+        uri = cdp_jwt.format_jwt_uri(method, url, host)
+    except cdp_jwt.InvalidRequestError:
+        uri = None
+    try:
+        client = cdp_jwt.Client(key_of("EdDSA"), host=host, retries=0)
+        client.request(method, url)
+    except cdp_jwt.InvalidRequestError:
+        assert nowhere == []
+        return
+    except cdp_jwt.TransportError:
+        pass
+    assert uri is not None
+    signed = uri.partition(" ")[2].partition("/")[0]
+    whole = url if url[:8].lower() == "https://" else f"https://{host}{url}"
+    parts = urllib.parse.urlsplit(whole)
+    assert parts.scheme == "https"
+    assert uri == f"{method.upper()} {signed}{parts.path or '/'}"
+    assert nowhere == [(parts.hostname, parts.port or 443)]
+    assert signed == f"{parts.hostname}:{parts.port or 443}".removesuffix(":443")
+
+
+@examples(50)
+@given(
+    path=PATHS,
+    params=st.dictionaries(
+        st.text(min_size=1, max_size=4),
+        st.text(max_size=5) | st.integers() | st.lists(st.text(max_size=3), min_size=1),
+        max_size=3,
+    ),
+)
+def test_any_parameters_arrive_as_they_were_and_leave_the_signed_path(
+    client, coinbase, path, params
+):
+    coinbase.routes.clear()
+    del coinbase.seen[:]
+    with contextlib.suppress(cdp_jwt.InvalidRequestError, cdp_jwt.ApiError):
+        client.get(path.partition("?")[0], params=params)
+    for seen in coinbase.seen:
+        signed = json.loads(segments(seen.token)[1])["uri"]
+        assert signed == f"GET {coinbase.host}{path.partition('?')[0]}"
+        sent, _, query = seen.path.partition("?")
+        assert sent == path.partition("?")[0]
+        expected = {
+            name: [*map(str, value)] if isinstance(value, list) else [str(value)]
+            for name, value in params.items()
+        }
+        found = urllib.parse.parse_qs(query, keep_blank_values=True)
+        assert found == expected
+
+
+PROXIES = st.lists(
+    st.sampled_from(["http", "https", "socks5", "://", ":", "/", "me", "@", "127.0.0.1:1", "[::1]"])
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3),
+    max_size=6,
+)  # fmt: skip
+
+
+@examples(100)
+@given(before=PROXIES, after=PROXIES)
+def test_any_proxy_is_an_error_that_does_not_show_its_password(
+    nowhere, monkeypatch, before, after
+):
+    password = "s3cr3ts3cr3t"
+    value = f"{''.join(before)}{password}@{''.join(after)}"
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    client = cdp_jwt.Client(key_of("EdDSA"), host="a.example", retries=0)
+    with pytest.raises(cdp_jwt.TransportError) as caught:
+        client.get("/x")
+    assert password not in f"{caught.value} {caught.value!r}"
+    assert password not in repr(vars(caught.value))
+    assert caught.value.__context__ is None
+
+
+STATUS_LINES = [b"HTTP/1.1 %d %s" % (code, reason) for code in (200, 201, 204, 302, 304, 400, 401, 403, 404, 429, 500, 503)
+                for reason in (b"OK", b"")] + [b"HTTP/1.0 200 OK", b"HTTP/1.1 100 Continue", b"HTTP/1.1 101 Switching",
+                b"HTTP/2 200", b"HTTP/1.1 -1 OK", b"HTTP/1.1 2000 OK", b"ICY 200 OK", b""]  # fmt: skip
+HEADER_NAMES = [b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Connection", b"Date",
+                b"Retry-After", b"Location", b"Content-Type", b"x-ratelimit-limit", b"x-ratelimit-reset"]  # fmt: skip
+DATES = [  # written out, as a time_t of 32 bits ends in 2038
+    b"Tue, 09 May 1995 06:13:20 GMT",
+    b"Fri, 15 Jan 2027 08:00:00 GMT",
+    b"Mon, 23 Sep 2058 09:46:40 GMT",
+]
+HEADER_VALUES = [b"0", b"2", b"5", b"-1", b"9" * 20, b"chunked", b"gzip", b"identity", b"close", b"keep-alive",
+                 b"\x1b[31m", b"\x9b2J", b"\xff", b"https://evil.example/", b"//\x1b[2J/", b"/x", b"\xb2", *DATES]  # fmt: skip
+ERROR_BODIES = [{"message": "\x1b]0;title\x07"}, {"errors": [{"message": "\u202eevil\x9b"}]}, {"error": ["\x00"]},
+                {"errors": {}}, {"errors": [[]]}, {"error_details": 7}, [], None, {"message": "Missing required scopes"}]  # fmt: skip
+
+
+@st.composite
+def answers(draw) -> bytes:
+    """The octets of an answer: well formed, nearly so, or not at all."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=80))
+    status_line = draw(st.sampled_from(STATUS_LINES))
+    names = st.sampled_from(HEADER_NAMES) | st.binary(max_size=5)
+    values = st.sampled_from(HEADER_VALUES) | st.binary(max_size=9)
+    headers = draw(st.lists(st.tuples(names, values), max_size=4))
+    errors = st.sampled_from(ERROR_BODIES).map(lambda value: json.dumps(value).encode())
+    chunks = st.sampled_from([b"2\r\n{}\r\n0\r\n\r\n", b"-1\r\n", b"zz\r\n", b"2\r\n{"])
+    content = draw(errors | chunks | st.binary(max_size=20))
+    if draw(st.booleans()):
+        headers.append((b"Content-Length", b"%d" % len(content)))
+    head = b"".join(b"%s: %s\r\n" % header for header in headers)
+    octets = b"%s\r\n%s\r\n%s" % (status_line, head, content)
+    if draw(st.integers(0, 4)) == 0:
+        return octets[: draw(st.integers(0, len(octets)))]
+    return octets
+
+
+class Bare(socket.socket):
+    """A connection as `ssl` would wrap it, without the time that its handshake takes."""
+
+    def pending(self) -> int:
+        return 0
+
+
+class NoTls(ssl.SSLContext):
+    """For thousands of calls that try answers; TLS itself is tried elsewhere."""
+
+    def wrap_socket(self, sock: socket.socket, **_) -> Bare:
+        timeout = sock.gettimeout()
+        bare = Bare(sock.family, sock.type, sock.proto, sock.detach())
+        bare.settimeout(timeout)
+        return bare
+
+
+class Answering:
+    """A server that gives each connection the answer of the moment, then leaves."""
+
+    def __init__(self, wire) -> None:
+        self.answers = [b""]
+        self.server = wire(self.script, None)
+        self.context = NoTls(ssl.PROTOCOL_TLS_CLIENT)
+
+    def client(self, **options) -> cdp_jwt.Client:
+        return calling(self.server, self.context, **options)
+
+    def script(self, wire: Wire, connection: socket.socket) -> None:
+        wire.read_request(connection)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        connection.sendall(answer)
+
+
+@pytest.fixture
+def answering(wire, monkeypatch) -> Answering:
+    server = Answering(wire)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: server.context)
+    return server
+
+
+@examples(100)
+@given(answer=answers(), method=st.sampled_from(["GET", "HEAD", "POST"]))
+def test_any_answer_is_a_response_or_a_cdp_error(answering, answer, method):
+    """The message has neither the token nor a cause that has it; a POST is sent once."""
+    answering.answers = [answer]
+    requests = answering.server.requests
+    del requests[:]
+    client = answering.client(max_body=1000, retries=1)
+    try:
+        response = client.request(method, "/x")
+        assert 200 <= response.status <= 299
+        assert len(response.body) <= 1000
+        with contextlib.suppress(cdp_jwt.TransportError):
+            response.json()
+    except cdp_jwt.CdpError as error:
+        assert "eyJ" not in f"{error} {error!r} {vars(error)}"
+        assert error.__context__ is None
+    again = b" 429 " in answer or b" 401 " in answer
+    assert method != "POST" or again or len(requests) == 1
+    assert len(requests) <= 3
+
+
+@examples(50)
+@given(
+    value=st.sampled_from(DATES)
+    | st.integers().map(lambda number: b"%d" % number)
+    | st.floats().map(lambda number: str(number).encode())
+    | mutations([DATES[1].decode(), "120"]).map(
+        lambda t: t.encode("latin-1", "replace")
+    )
+    | st.binary(max_size=9),
+    header=st.sampled_from([b"Retry-After", b"Date"]),
+    code=st.sampled_from([401, 429, 503]),
+)
+def test_any_retry_after_or_date_is_a_wait_within_the_timeout(
+    answering, monkeypatch, value, header, code
+):
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    value = re.sub(rb"[\r\n]", b"", value)
+    answer = b"HTTP/1.1 %d no\r\n%s: %s\r\nConnection: close\r\n\r\n" % (
+        code,
+        header,
+        value,
+    )
+    answering.answers = [answer, OK + b"Content-Length: 0\r\n\r\n"]
+    client = answering.client(retries=1)
+    with contextlib.suppress(cdp_jwt.ApiError):
+        assert client.get("/x").status == 200
+    assert all(0 <= wait <= 3 for wait in waits)
+    assert len(waits) <= 1
+
+
+@examples(50)
+@given(
+    target=URLS | PATHS | JSON_VALUES | st.just(ACCOUNTS),
+    cursor=JSON_VALUES | st.text(max_size=9),
+)
+def test_any_page_leads_to_the_same_host_or_nowhere(answering, target, cursor):
+    page = {"pagination": {"next_uri": target}, "cursor": cursor}
+    content = json.dumps(page).encode()
+    answer = OK + b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
+    answering.answers = [answer, OK + b"Content-Length: 2\r\n\r\n{}"]
+    requests = answering.server.requests
+    del requests[:]
+    client = answering.client()
+    try:
+        assert 1 <= len(list(client.pages("/x"))) <= 2
+    except cdp_jwt.CdpError as error:
+        assert "eyJ" not in str(error)
+    assert len(requests) <= 2
+    for request in requests:
+        head = request.decode("latin-1").split("\r\n")
+        assert f"Host: {answering.server.host}" in head
+        path = head[0].split(" ")[1]
+        token = re.search(r"Bearer (\S+)", request.decode("latin-1"))[1]
+        signed = json.loads(segments(token)[1])["uri"]
+        assert signed == f"GET {answering.server.host}{path.partition('?')[0]}"
+        assert path.partition("?")[0] in ("/x", str(target).partition("?")[0])
+
+
 # -------------------------------------------------------------- 8. command line
 
 
@@ -5683,9 +6402,6 @@ def test_decode_reports_a_good_token(run, with_key, frozen):
     ]
     assert result.code == 0
     assert token.rpartition(".")[2] not in result.out
-
-
-EVIL = {**CLAIMS, "iss": "\x1b[31m"}
 
 
 def test_decode_reads_standard_input_and_needs_no_key(run, stdin, frozen):
@@ -6703,42 +7419,6 @@ def process(command: list[object], **options) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize(
-    "flags", [[], ["-I"], ["-O"], ["-W", "error"], ["-X", "utf8=0"]]
-)
-def test_copied_file_signs_under_another_name(copied, key_file, flags):
-    result = process(
-        [sys.executable, *flags, copied, "GET", ACCOUNTS, "--key-file", key_file]
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert verified(result.stdout.strip(), P256)["kid"] == NAME
-
-
-def test_copied_file_speaks_under_its_own_name(copied):
-    result = process([sys.executable, copied, "GET", "x"])
-    assert result.returncode == 2
-    assert result.stderr.startswith("signer: error: ")
-    result = process([sys.executable, copied])
-    assert result.returncode == 2
-    assert result.stderr.startswith("usage: python signer.py METHOD PATH")
-    assert result.stdout == ""
-
-
-def test_copied_file_is_a_module_of_any_package(copied):
-    package = copied.parent / "vendored"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    shutil.copy(MODULE, package / "auth.py")
-    program = (
-        "from vendored import auth; import logging, sys;"
-        f"key = auth.ApiKey({NAME!r}, {PORTAL!r}); print(key.ws_jwt());"
-        "assert auth.__name__ == 'vendored.auth'"
-    )
-    result = process([sys.executable, "-c", program], cwd=copied.parent)
-    assert (result.returncode, result.stderr) == (0, "")
-    verified(result.stdout.strip(), ED25519)
-
-
 @needs_shell
 def test_command_composes_with_the_shell(copied, key_file):
     """$(...), eval and a pipe, as the README shows them."""
@@ -6806,6 +7486,285 @@ def test_command_says_when_its_output_is_lost(copied, key_file):
         "signer: error: standard output cannot be written: No space left on device\n"
     )
     assert result.stderr == expected
+
+
+class Program:
+    """The file run as a program within this process, so that its lines are counted."""
+
+    def __init__(self, monkeypatch, capsys) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *words: str) -> Result:
+        self.monkeypatch.setattr(sys, "argv", [str(MODULE), *words])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(MODULE), run_name="__main__")
+        return Result(end.value.code, *self.capsys.readouterr())
+
+
+@pytest.fixture
+def program(monkeypatch, capsys) -> Program:
+    return Program(monkeypatch, capsys)
+
+
+def test_program_ends_with_the_code_of_its_command(program, with_key):
+    assert program("--version") == Result(0, f"cdp_jwt {cdp_jwt.__version__}\n", "")
+    assert verified(program("ws").out.strip(), P256)["kid"] == NAME
+    assert program("FROB", "/x").code == 2
+
+
+def test_program_without_cryptography_is_an_error_of_one_line(program, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    message = program("--help").code  # which SystemExit prints, and ends with 1
+    assert message.startswith("cdp_jwt: error: cryptography >= 3.4.8 is needed (")
+    with pytest.raises(ImportError, match=r"cryptography >= 3\.4\.8 is needed"):
+        runpy.run_path(str(MODULE), run_name="vendored")
+
+
+@pytest.mark.parametrize("version", ["3.3.2", "2.9"])
+def test_module_refuses_an_old_cryptography(monkeypatch, version):
+    monkeypatch.setattr(cryptography, "__version__", version)
+    with pytest.raises(ImportError, match=f"found {version}"):
+        runpy.run_path(str(MODULE), run_name="vendored")
+
+
+def broken_pipe() -> io.TextIOWrapper:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", encoding="utf-8")
+
+
+def full_disk() -> io.TextIOWrapper:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    return open("/dev/full", "w", encoding="utf-8")
+
+
+FULL = "cdp_jwt: error: standard output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("opened", "words", "code", "message"),
+    [
+        (lambda: None, ["--version"], 1, "cdp_jwt: error: standard output is closed\n"),
+        (broken_pipe, ["--version"], 141, ""),
+        (full_disk, ["--version"], 1, f"{FULL}\n"),
+        (full_disk, CALL, 1, f"{FULL}\n"),
+    ],
+    ids=["closed", "a pipe that nobody reads", "a full disk", "a full disk, a call"],
+)  # fmt: skip
+def test_output_that_cannot_be_written_has_a_code_and_a_reason(
+    online, monkeypatch, capsys, opened, words, code, message
+):
+    stream = opened()
+    if words is CALL:
+        words = [*CALL, "--host", online.host]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert cdp_jwt.main(words) == code
+    assert capsys.readouterr().err == message
+    if stream:
+        stream.close()
+
+
+def test_command_blames_no_permission_that_is_there(run, online):
+    for path in (ORDERS, "/echo"):
+        online.faults.append(status(401, REFUSAL))
+        result = run("POST", path, "--call", "--data", "{}", "--host", online.host)
+        assert result.err.splitlines()[0] == "cdp_jwt: error: HTTP 401: Unauthorized"
+        assert "its can_trade is" not in result.err
+    assert len(online.seen) == 3  # the permissions are asked for after an order alone
+    online.faults += [status(403, REFUSAL), status(403, REFUSAL)]
+    result = run("POST", ORDERS, "--call", "--data", "{}", "--host", online.host)
+    assert result.err.splitlines()[1:] == [
+        f"cdp_jwt: hint: {POSSIBLE}",
+        f"cdp_jwt: hint: {TRY_CHECK}",
+    ]
+
+
+def test_command_names_the_transfer_that_is_not_allowed(run, online):
+    online.faults.append(status(403, REFUSAL))
+    path = "/v2/accounts/1/transactions"
+    result = run("POST", path, "--call", "--data", "{}", "--host", online.host)
+    hint = "the key is valid, but may not do this: its can_transfer is false"
+    assert result.err.splitlines()[1] == f"cdp_jwt: hint: {hint}"
+
+
+def test_decode_without_standard_input_says_so(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    message = "TOKEN: closed, or not a path"
+    assert run("decode") == Result(1, "", f"cdp_jwt: error: {message}\n")
+
+
+def test_decode_does_not_read_key_and_token_from_standard_input(run, monkeypatch):
+    monkeypatch.setenv("CDP_KEY_FILE", "-")
+    message = "standard input is one thing: a key file, data or a token"
+    assert run("decode") == misused(message)
+
+
+def test_decode_shows_the_times_that_are_there(run, frozen):
+    result = run("decode", made(claims=without(CLAIMS, "nbf")))
+    lines = result.out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["exp", "signed", "problem"]
+
+
+def test_check_takes_the_key_of_the_environment(run, monkeypatch):
+    for variable, value in ADVANCED.items():
+        monkeypatch.setenv(variable, value)
+    result = checked(run, "--offline")
+    assert result.code == 0
+    assert result.out.splitlines()[1:] == [
+        f"ok    key {NAME} from COINBASE_API_KEY and COINBASE_API_SECRET: ECDSA P-256 (ES256)",
+        "ok    it signs and verifies",
+        "All is well.",
+    ]
+
+
+def test_check_heeds_no_proxy(run, online, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    result = checked(run, "--host", online.host)
+    assert result.code == 0
+    assert "ok    proxy: none; " in result.out
+    monkeypatch.setenv("NO_PROXY", online.host)
+    assert "ok    proxy: none; " in checked(run, "--host", online.host).out
+
+
+def test_check_says_when_the_server_tells_no_time(run, online):
+    def answer(handler: Handler) -> None:
+        handler.send_response_only(200)
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    online.routes["GET", "/api/v3/brokerage/time"] = (False, answer)
+    result = checked(run, "--host", online.host)
+    assert last_lines(result)[0] == "warn  clock: the server tells no time"
+
+
+def test_check_is_not_carried_out_with_what_it_does_not_understand(
+    run, online, monkeypatch
+):
+    timeout = ["check", "--host", online.host, "--timeout", "soon"]
+    assert run(*timeout).code == 2
+    monkeypatch.delenv("CDP_KEY_FILE")
+    assert run("check", "--offline", "--key-name", NAME).code == 2
+
+
+class Terminal:
+    """The command, its two streams kept apart and undecoded."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
+        out, err = io.BytesIO(), io.StringIO()
+        with self.monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out, "utf-8"))
+            patch.setattr(sys, "stderr", err)
+            code = cdp_jwt.main(list(words))
+            sys.stdout.flush()
+            printed = out.getvalue()
+        return code, printed, err.getvalue()
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> Terminal:
+    return Terminal(monkeypatch)
+
+
+@examples(100)
+@given(
+    token=st.builds(
+        lambda header, claims: made({**HEADER, **header}, {**CLAIMS, **claims}),
+        st.dictionaries(st.sampled_from([*HEADER, "\x1b"]), JSON_VALUES),
+        st.dictionaries(st.sampled_from([*CLAIMS, "uris", "\x9b"]), JSON_VALUES),
+    )
+    | mutations(TOKENS)
+    | st.text(max_size=30)
+)
+def test_any_token_is_decoded_without_moving_the_terminal(terminal, with_key, token):
+    octets = token.encode("utf-8", "surrogateescape")
+    code, out, err = terminal("decode", stdin=octets)
+    assert code in (0, 1)
+    assert printable(out.decode())
+    assert printable(err)
+
+
+WORDS = [*cdp_jwt.METHODS, "ws", "check", "decode", "/x", ACCOUNTS, "-", "--", "@-", "@/", "{}",
+         "user", "BTC-USD", "a.example", "https://a.example/x", "+5", "0.1", "\x1b[2J", "\udcff",
+         SEC1, PORTAL, NAME, made(), *cdp_jwt.NAMED]  # fmt: skip
+
+
+@examples(200)
+@given(
+    words=st.lists(st.sampled_from(WORDS) | st.text(max_size=9), max_size=6),
+    octets=st.sampled_from([b"", b"{}", b"\xff", SEC1.encode(), PORTAL.encode()]),
+)
+def test_any_command_ends_with_a_code_and_shows_no_key(
+    terminal, nowhere, with_key, words, octets
+):
+    code, out, err = terminal(*words, stdin=octets)
+    assert code in (0, 1, 2)
+    assert printable(err)
+    assert printable(out.decode())
+    assert not leaks(out.decode() + err, SEC1)
+    assert code != 2 or out == b""
+
+
+@examples(60)
+@given(answer=answers())
+def test_any_answer_is_called_for_without_moving_the_terminal(
+    answering, terminal, with_key, answer
+):
+    """The body is data and comes as it is; all before it, and all messages, are safe."""
+    answering.answers = [answer]
+    options = ["--call", "--include", "--verbose", "--host", answering.server.host]
+    code, out, err = terminal("GET", "/x", *options)
+    assert code in (0, 1)
+    assert printable(err)
+    assert "eyJ" not in err
+    head, _, _ = out.partition(b"\n\n")
+    assert printable(head.decode())
+
+
+# ------------------------------------------------------- the file, copied and imported
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["-I"], ["-O"], ["-W", "error"], ["-X", "utf8=0"]]
+)
+def test_copied_file_signs_under_another_name(copied, key_file, flags):
+    result = process(
+        [sys.executable, *flags, copied, "GET", ACCOUNTS, "--key-file", key_file]
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert verified(result.stdout.strip(), P256)["kid"] == NAME
+
+
+def test_copied_file_speaks_under_its_own_name(copied):
+    result = process([sys.executable, copied, "GET", "x"])
+    assert result.returncode == 2
+    assert result.stderr.startswith("signer: error: ")
+    result = process([sys.executable, copied])
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: python signer.py METHOD PATH")
+    assert result.stdout == ""
+
+
+def test_copied_file_is_a_module_of_any_package(copied):
+    package = copied.parent / "vendored"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(MODULE, package / "auth.py")
+    program = (
+        "from vendored import auth; import logging, sys;"
+        f"key = auth.ApiKey({NAME!r}, {PORTAL!r}); print(key.ws_jwt());"
+        "assert auth.__name__ == 'vendored.auth'"
+    )
+    result = process([sys.executable, "-c", program], cwd=copied.parent)
+    assert (result.returncode, result.stderr) == (0, "")
+    verified(result.stdout.strip(), ED25519)
 
 
 WITHOUT_CRYPTOGRAPHY = """
@@ -6894,705 +7853,6 @@ def test_making_a_token_opens_nothing_and_imports_no_network(copied):
     verified(token, P256)
     assert imported == "[]"
 
-
-# ---------------------------------------------------------- the project as a whole
-
-
-def source() -> str:
-    return MODULE.read_text(encoding="utf-8")
-
-
-def project() -> str:
-    return (HERE / "pyproject.toml").read_text(encoding="utf-8")
-
-
-def test_module_imports_the_standard_library_and_cryptography_alone():
-    if not hasattr(sys, "stdlib_module_names"):
-        pytest.skip("Python 3.9 does not list its standard library")
-    names = set()
-    for node in ast.walk(ast.parse(source())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module)
-            assert node.level == 0
-    foreign = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
-    assert foreign == {"cryptography"}
-
-
-def test_script_metadata_and_pyproject_agree():
-    """PEP 723's block is what `uv run` and `pipx run` go by."""
-    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", source(), re.MULTILINE)[1]
-    for field in ("requires-python", "dependencies"):
-        line = re.search(rf"^# ({field} = .*)$", block, re.MULTILINE)[1]
-        assert re.search(rf"^{re.escape(line)}$", project(), re.MULTILINE), line
-
-
-def test_version_and_description_come_from_the_module():
-    assert 'dynamic = ["version", "description"]' in project()
-    assert re.fullmatch(r"\d+\.\d+\.\d+", cdp_jwt.__version__)
-    assert cdp_jwt.__doc__.splitlines()[0].startswith(
-        "Coinbase (CDP) JWTs and calls in one file"
-    )
-
-
-def test_public_names_are_listed_and_documented():
-    for name in cdp_jwt.__all__:
-        assert getattr(cdp_jwt, name).__doc__, name
-    assert sorted(cdp_jwt.__all__) == list(cdp_jwt.__all__)
-
-
-def test_no_function_is_longer_than_45_lines():
-    for node in ast.walk(ast.parse(source())):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert node.end_lineno - node.lineno < 45, node.name
-
-
-def test_file_mode_makes_the_module_a_command():
-    if os.name == "posix":
-        assert MODULE.stat().st_mode & stat.S_IXUSR
-    assert source().startswith("#!/usr/bin/env python3\n")
-
-
-def test_another_key_does_not_verify(key):
-    """The verifiers used here do refuse: what they accept means something."""
-    other = {"ES256": OTHER_P256, "EdDSA": ed25519.Ed25519PrivateKey.generate()}
-    token = key.ws_jwt()
-    with pytest.raises(jwt.InvalidSignatureError):
-        verified(token, other[key.algorithm])
-    signing_input = token.rpartition(".")[0].encode()
-    signature = segments(token)[2]
-    public_key = PRIVATE_KEYS[key.algorithm].public_key()
-    if key.algorithm == "EdDSA":
-        public_key.verify(signature, signing_input)
-        with pytest.raises(InvalidSignature):
-            public_key.verify(signature, signing_input + b"x")
-
-
-# -------------------------------------------------------------------- `make bench`
-#
-# A report and no test: nothing here fails because something is slow. What is compared
-# takes turns within one run, so that a busy machine slows it all alike.
-
-LIMITS = (  # what is ours, what it is compared with, and their ratio at most
-    ("ApiKey.rest_jwt", "bare sign", 1.30),
-    ("ApiKey.rest_jwt", "PyJWT, key loaded", 0.80),
-    ("ApiKey.rest_jwt", "joserfc, key loaded", None),
-    ("ApiKey.rest_jwt", "authlib, key loaded", None),
-    ("build_rest_jwt, same key", "SDK's, same key", 0.60),
-    ("build_rest_jwt, new keys", "SDK's, new keys", 1.80),
-    ("command", "least process", 1.30),
-    ("command", "program in the SDK's style", 0.65),
-    ("command", "program in PyJWT's style", None),
-    ("warm Client.get", "SDK's RESTClient.get", 0.40),
-    ("warm Client.get", "requests.Session.get", 0.50),
-    ("warm Client.get", "httpx.Client.get", 0.70),
-    ("cold --call", "script with the SDK", 0.65),
-    ("100,000th token", "1,000th", 1.10),
-    ("peak of 1,000 pages", "of 10", 1.05),
-    ("peak of 100,000 tokens", "of 1,000", None),
-    ("peak of the command", "of the least process", None),
-    ("peak of the command", "of the program in the SDK's style", None),
-    ("tokens by 2 processes", "by 1 process", None),
-    ("tokens by 4 threads", "by 1 thread", None),
-    ("tokens by 8 threads", "by 1 thread", None),
-)
-PEERS = ("coinbase-advanced-py", "PyJWT", "joserfc", "authlib", "requests", "httpx")
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds * 1e6:.1f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
-
-
-def mebibytes(size: float) -> str:
-    return f"{size / 2**20:.1f} MiB"
-
-
-def each_second(tokens: float) -> str:
-    return f"{tokens:,.0f}/s"
-
-
-class Report:
-    """The rows of LIMITS as they are measured; pytest prints them at its end."""
-
-    def __init__(self) -> None:
-        self.rows = [("measured", "ours", "other", "ratio", "at most", "")]
-
-    def add(self, medians: dict, show: Callable = duration, label: str = "") -> None:
-        for ours, other, limit in LIMITS:
-            if ours in medians and other in medians:
-                ratio = medians[ours] / medians[other]
-                shown = [show(medians[name]) for name in (ours, other)]
-                at_most = f"{limit:.2f}" if limit else ""
-                verdict = "" if not limit else "ok" if ratio <= limit else "over"
-                name = f"{label}{ours} ÷ {other}"
-                self.rows.append((name, *shown, f"{ratio:.2f}", at_most, verdict))
-
-    def pytest_terminal_summary(self, terminalreporter) -> None:
-        from cryptography.hazmat.backends.openssl.backend import backend
-
-        python = ".".join(map(str, sys.version_info[:3]))
-        versions = [f"{name} {importlib.metadata.version(name)}" for name in PEERS]
-        terminalreporter.section("medians of one run")
-        for line in (
-            f"Python {python}, cryptography {cryptography.__version__},"
-            f" {backend.openssl_version_text()}, {os.cpu_count()} processors",
-            f"{', '.join(versions)}\n",
-            *("{:60}{:>11}{:>11}{:>7}{:>9}  {}".format(*row) for row in self.rows),
-        ):
-            terminalreporter.write_line(line.rstrip(" "))
-
-
-@pytest.fixture(scope="session")
-def report(request) -> Report:
-    report = Report()
-    request.config.pluginmanager.register(report)
-    return report
-
-
-@pytest.fixture
-def medians(benchmark) -> Callable[..., dict[str, float]]:
-    """The median time of each candidate, in seconds, where they take turns.
-
-    A turn is short, so that few are cut in two by what else the machine has to do; it
-    has `times` of it where what is meant is the same thing again and again.
-    """
-
-    def measure(candidates: dict, rounds: int, times: int = 1) -> dict[str, float]:
-        turn, count = itertools.cycle(candidates.values()), len(candidates)
-
-        def run(candidate: Callable[[], object]) -> None:
-            for _ in range(times):
-                candidate()
-
-        benchmark.pedantic(
-            run,
-            setup=lambda: ((next(turn),), {}),
-            rounds=rounds * count,
-            warmup_rounds=count,
-        )
-        data = benchmark.stats.stats.data
-        for index, name in enumerate(candidates):
-            median = statistics.median(data[index::count]) / times
-            benchmark.extra_info[name] = median
-        return benchmark.extra_info
-
-    return measure
-
-
-URI = f"GET api.coinbase.com{ACCOUNTS}"
-
-
-def parts(algorithm: str) -> tuple[dict, dict]:
-    """Header and claims, as a program makes them that gets its JWT from a library."""
-    now = int(time.time())
-    nonce = secrets.token_hex()
-    header = {"alg": algorithm, "typ": "JWT", "kid": NAME, "nonce": nonce}
-    times = {"nbf": now, "exp": now + 120}
-    return header, {"sub": NAME, "iss": "cdp", **times, "uri": URI}
-
-
-def by_pyjwt(private_key, algorithm: str = "ES256") -> str:
-    header, claims = parts(algorithm)
-    return jwt.encode(claims, private_key, algorithm, header)
-
-
-@pytest.mark.bench
-def test_bench_of_tokens(medians, report, algorithm, key, private_key):
-    with warnings.catch_warnings(record=True):  # it says that it is deprecated
-        import authlib.jose
-    from coinbase import jwt_generator
-
-    kind = "EC" if algorithm == "ES256" else "OKP"
-    joserfc_key = joserfc.jwk.import_key(pkcs8(private_key), kind)
-    authlib_jwt = authlib.jose.JsonWebToken([algorithm])
-    authlib_key = authlib.jose.JsonWebKey.import_key(pkcs8(private_key))
-    message = key.rest_jwt("GET", ACCOUNTS).rpartition(".")[0].encode()
-    how = [ec.ECDSA(hashes.SHA256())] if algorithm == "ES256" else []
-    same = (URI, NAME, SECRETS[algorithm])
-    candidates = {
-        "ApiKey.rest_jwt": lambda: key.rest_jwt("GET", ACCOUNTS),
-        "PyJWT, key loaded": lambda: by_pyjwt(private_key, algorithm),
-        "joserfc, key loaded": lambda: joserfc.jwt.encode(
-            *parts(algorithm), joserfc_key, registry=JOSERFC
-        ),
-        "authlib, key loaded": lambda: authlib_jwt.encode(
-            *parts(algorithm), authlib_key
-        ).decode(),
-        "build_rest_jwt, same key": lambda: cdp_jwt.build_rest_jwt(*same),
-        "SDK's, same key": lambda: jwt_generator.build_rest_jwt(*same),
-    }
-    for make in candidates.values():
-        assert verified(make(), private_key)["uri"] == URI
-    candidates["bare sign"] = lambda: private_key.sign(message, *how)
-    report.add(medians(candidates, rounds=250, times=20), label=f"{algorithm}: ")
-
-
-@pytest.mark.bench
-def test_bench_of_new_keys(medians, report, algorithm):
-    """Many more keys than are remembered, so that each call has to parse its own."""
-    from coinbase import jwt_generator
-
-    if algorithm == "ES256":
-        texts = [pem(ec.generate_private_key(ec.SECP256R1())) for _ in range(64)]
-    else:
-        texts = [portal(ed25519.Ed25519PrivateKey.generate()) for _ in range(64)]
-    ours, other = itertools.cycle(texts), itertools.cycle(texts)
-    build, build_other = cdp_jwt.build_rest_jwt, jwt_generator.build_rest_jwt
-    candidates = {
-        "build_rest_jwt, new keys": lambda: build(URI, NAME, next(ours)),
-        "SDK's, new keys": lambda: build_other(URI, NAME, next(other)),
-    }
-    report.add(medians(candidates, rounds=2000), label=f"{algorithm}: ")
-
-
-# These three lines import all of `cryptography` that the module's own imports do.
-LEAST_PROCESS = """
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-private_key = load_pem_private_key({secret!r}.encode(), None)
-print(private_key.sign(b"x" * 400, ec.ECDSA(SHA256())).hex())
-"""
-SDK_STYLE = """
-from coinbase import jwt_generator
-uri = jwt_generator.format_jwt_uri("GET", {path!r})
-print(jwt_generator.build_rest_jwt(uri, {name!r}, {secret!r}))
-"""
-PYJWT_STYLE = """
-import secrets, time
-import jwt
-from cryptography.hazmat.primitives import serialization
-private_key = serialization.load_pem_private_key({secret!r}.encode(), password=None)
-now = int(time.time())
-claims = dict(sub={name!r}, iss="cdp", nbf=now, exp=now + 120, uri={uri!r})
-header = dict(kid={name!r}, nonce=secrets.token_hex())
-print(jwt.encode(claims, private_key, algorithm="ES256", headers=header))
-"""
-SDK_CALL = """
-from coinbase.rest import RESTClient
-client = RESTClient(key_file={key_file!r}, base_url={host!r})
-print(client.get({path!r}))
-"""
-
-
-@pytest.fixture
-def script(tmp_path) -> Callable[..., list[str]]:
-    """Write a program; return the command that runs it."""
-
-    def write(text: str, **fields: str) -> list[str]:
-        path = tmp_path / f"program{len(list(tmp_path.iterdir()))}.py"
-        fields = {"name": NAME, "secret": SEC1, "path": ACCOUNTS, "uri": URI, **fields}
-        path.write_text(text.format(**fields), encoding="utf-8")
-        return [sys.executable, str(path)]
-
-    return write
-
-
-def printed(command: list, **environ: object) -> str:
-    result = process(command, env={name: str(environ[name]) for name in environ})
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-@pytest.fixture
-def commands(script) -> dict[str, list]:
-    """Whole processes that make one token."""
-    return {
-        "command": [sys.executable, MODULE, "GET", ACCOUNTS],
-        "least process": script(LEAST_PROCESS),
-        "program in the SDK's style": script(SDK_STYLE),
-        "program in PyJWT's style": script(PYJWT_STYLE),
-    }
-
-
-@pytest.mark.bench
-def test_bench_of_commands(medians, report, commands, key_file):
-    run = functools.partial(printed, CDP_KEY_FILE=key_file)
-    for name in commands.keys() - {"least process"}:
-        assert verified(run(commands[name]).strip(), P256)["uri"] == URI
-    candidates = {name: functools.partial(run, commands[name]) for name in commands}
-    report.add(medians(candidates, rounds=50))
-
-
-def answer_of(accounts: int, cursor: str = "") -> bytes:
-    account = {"uuid": UUID, "currency": "BTC", "available_balance": {"value": "1.5"}}
-    page = {"accounts": [account] * accounts, "cursor": cursor}
-    content = json.dumps({**page, "has_next": bool(cursor)}).encode()
-    return OK + b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
-
-
-def answer_canned(wire: Wire, connection: socket.socket) -> None:
-    """Keep the connection, and answer as cheaply as can be."""
-    always = answer_of(3)
-    while True:
-        line = wire.read_request(connection).partition(b"\r\n")[0]
-        wire.requests.clear()
-        pages = re.search(rb"pages=(\d+)", line)
-        if pages:  # of 100 accounts, some 10 kB
-            cursor = re.search(rb"cursor=(\d+)", line)
-            following = int(cursor[1]) + 1 if cursor else 1
-            more = following < int(pages[1])
-            connection.sendall(answer_of(100, str(following) if more else ""))
-        else:
-            connection.sendall(always)
-
-
-def serve_canned(certificate: str, pipe) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    pipe.send(Wire(answer_canned, context).host)
-    with contextlib.suppress(EOFError):
-        pipe.recv()  # until the other side ends
-
-
-SPAWN = multiprocessing.get_context("spawn")  # a fork would have all of pytest in it
-
-
-@pytest.fixture
-def canned(ca, tmp_path) -> Iterator[str]:
-    """The host of a server in a process of its own."""
-    certificate = tmp_path / "server.pem"
-    chain = ca.issue_cert("localhost").private_key_and_cert_chain_pem
-    chain.write_to_path(str(certificate))
-    here, there = SPAWN.Pipe()
-    server = SPAWN.Process(target=serve_canned, args=[str(certificate), there])
-    server.start()
-    there.close()
-    yield here.recv()
-    here.close()
-    server.join()
-
-
-@pytest.fixture
-def bundle(ca_file, tmp_path) -> str:
-    """As many CAs as a machine has, and the server's: what each cold call loads."""
-    path = tmp_path / "bundle.pem"
-    shutil.copy(requests.certs.where(), path)
-    with path.open("a") as file:
-        file.write(pathlib.Path(ca_file).read_text())
-    return str(path)
-
-
-@pytest.mark.bench
-def test_bench_of_warm_calls(medians, report, canned, bundle, trust, monkeypatch):
-    from coinbase.rest import RESTClient
-
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-    url = f"https://{canned}{ACCOUNTS}"
-    sdk = RESTClient(api_key=NAME, api_secret=SEC1, base_url=canned)
-    ours = cdp_jwt.Client(key_of(), host=canned, ssl_context=trust)
-
-    def get(client: requests.Session | httpx.Client) -> object:
-        headers = {"Authorization": f"Bearer {by_pyjwt(P256)}"}
-        return client.get(url, headers=headers).json()
-
-    with requests.Session() as session, httpx.Client(verify=trust) as client:
-        candidates = {
-            "warm Client.get": lambda: ours.get(ACCOUNTS).json(),
-            "SDK's RESTClient.get": lambda: sdk.get(ACCOUNTS),
-            "requests.Session.get": lambda: get(session),
-            "httpx.Client.get": lambda: get(client),
-        }
-        for call in candidates.values():
-            assert len(call()["accounts"]) == 3
-        report.add(medians(candidates, rounds=500))
-    sdk.session.close()
-
-
-@pytest.mark.bench
-def test_bench_of_cold_calls(medians, report, canned, bundle, key_file, script):
-    command = [sys.executable, MODULE, "GET", ACCOUNTS, "--call", "--host", canned]
-    sdk = script(SDK_CALL, key_file=str(key_file), host=canned)
-    environ = {"CDP_KEY_FILE": key_file, "SSL_CERT_FILE": bundle}
-    candidates = {
-        "cold --call": lambda: printed(command, **environ),
-        "script with the SDK": lambda: printed(sdk, REQUESTS_CA_BUNDLE=bundle),
-    }
-    for call in candidates.values():
-        assert call().count(UUID) == 3
-    report.add(medians(candidates, rounds=40))
-
-
-@pytest.mark.bench
-def test_bench_of_a_module_that_ages(medians, report):
-    """Two copies of the module take turns, one of which has made 99,000 tokens more."""
-    candidates = {}
-    for name, age in {"1,000th": 500, "100,000th token": 99_500}.items():
-        spec = importlib.util.spec_from_file_location(name, MODULE)
-        copy_of_it = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(copy_of_it)
-        key = copy_of_it.ApiKey(NAME, SEC1)
-        candidates[name] = functools.partial(key.rest_jwt, "GET", ACCOUNTS)
-        for _ in range(age):
-            candidates[name]()
-    report.add(medians(candidates, rounds=1000))  # what is meant is in their middle
-
-
-key_of_worker = functools.lru_cache(maxsize=None)(key_of)  # one for each process
-
-
-def make_tokens(count: int) -> None:
-    key = key_of_worker()
-    for _ in range(count):
-        key.rest_jwt("GET", ACCOUNTS)
-
-
-@pytest.mark.bench
-def test_bench_of_workers(medians, report):
-    with contextlib.ExitStack() as pools:
-
-        def tokens(executor: Callable, count: int, **options) -> Callable[[], list]:
-            pool = pools.enter_context(executor(count, **options))
-            return lambda: list(pool.map(make_tokens, [2000 // count] * count))
-
-        processes = functools.partial(
-            tokens, concurrent.futures.ProcessPoolExecutor, mp_context=SPAWN
-        )
-        threads = functools.partial(tokens, concurrent.futures.ThreadPoolExecutor)
-        candidates = {
-            "by 1 process": processes(1),
-            "tokens by 2 processes": processes(2),
-            "by 1 thread": threads(1),
-            "tokens by 4 threads": threads(4),
-            "tokens by 8 threads": threads(8),
-        }
-        found = medians(candidates, rounds=20)
-    report.add({name: 2000 / found[name] for name in found}, each_second)
-
-
-# What a process had at its peak, by the kernel (ru_maxrss, in KiB on Linux). It is asked
-# by a small parent, as a child's figure starts with what its parent holds.
-PEAK = """
-import os, sys
-child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
-_, status, usage = os.wait4(child, 0)
-print(usage.ru_maxrss * 1024, file=sys.stderr)
-sys.exit(status != 0)
-"""
-MANY_TOKENS = """
-import cdp_jwt
-key = cdp_jwt.ApiKey({name!r}, {secret!r})
-for _ in range({count}):
-    key.rest_jwt("GET", {path!r})
-"""
-
-
-@pytest.mark.bench
-def test_bench_of_memory(report, commands, script, canned, ca_file, key_file):
-    listing = [*commands["command"][:-1], "--call", "--paginate", "--host", canned]
-    candidates = {
-        "peak of the command": commands["command"],
-        "of the least process": commands["least process"],
-        "of the program in the SDK's style": commands["program in the SDK's style"],
-        "peak of 1,000 pages": [*listing, f"{ACCOUNTS}?pages=1000"],
-        "of 10": [*listing, f"{ACCOUNTS}?pages=10"],
-        "peak of 100,000 tokens": script(MANY_TOKENS, count="100_000"),
-        "of 1,000": script(MANY_TOKENS, count="1000"),
-    }
-    environ = {"CDP_KEY_FILE": str(key_file), "SSL_CERT_FILE": ca_file}
-    peaks: dict[str, list[int]] = {name: [] for name in candidates}
-    for name, command in [*candidates.items()] * 3:
-        result = process([sys.executable, "-ISc", PEAK, *command], env=environ)
-        assert result.returncode == 0, result.stderr
-        peaks[name].append(int(result.stderr))
-    report.add({name: statistics.median(peaks[name]) for name in peaks}, mebibytes)
-
-
-# ------------------------------------------------- what no other test comes across
-
-
-class Program:
-    """The file run as a program within this process, so that its lines are counted."""
-
-    def __init__(self, monkeypatch, capsys) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, *words: str) -> Result:
-        self.monkeypatch.setattr(sys, "argv", [str(MODULE), *words])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(MODULE), run_name="__main__")
-        return Result(end.value.code, *self.capsys.readouterr())
-
-
-@pytest.fixture
-def program(monkeypatch, capsys) -> Program:
-    return Program(monkeypatch, capsys)
-
-
-def test_program_ends_with_the_code_of_its_command(program, with_key):
-    assert program("--version") == Result(0, f"cdp_jwt {cdp_jwt.__version__}\n", "")
-    assert verified(program("ws").out.strip(), P256)["kid"] == NAME
-    assert program("FROB", "/x").code == 2
-
-
-def test_program_without_cryptography_is_an_error_of_one_line(program, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cryptography", None)
-    message = program("--help").code  # which SystemExit prints, and ends with 1
-    assert message.startswith("cdp_jwt: error: cryptography >= 3.4.8 is needed (")
-    with pytest.raises(ImportError, match=r"cryptography >= 3\.4\.8 is needed"):
-        runpy.run_path(str(MODULE), run_name="vendored")
-
-
-@pytest.mark.parametrize("version", ["3.3.2", "2.9"])
-def test_module_refuses_an_old_cryptography(monkeypatch, version):
-    monkeypatch.setattr(cryptography, "__version__", version)
-    with pytest.raises(ImportError, match=f"found {version}"):
-        runpy.run_path(str(MODULE), run_name="vendored")
-
-
-def broken_pipe() -> io.TextIOWrapper:
-    reading, writing = os.pipe()
-    os.close(reading)
-    return open(writing, "w", encoding="utf-8")
-
-
-def full_disk() -> io.TextIOWrapper:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    return open("/dev/full", "w", encoding="utf-8")
-
-
-FULL = "cdp_jwt: error: standard output cannot be written: No space left on device"
-
-
-@pytest.mark.parametrize(
-    ("opened", "words", "code", "message"),
-    [
-        (lambda: None, ["--version"], 1, "cdp_jwt: error: standard output is closed\n"),
-        (broken_pipe, ["--version"], 141, ""),
-        (full_disk, ["--version"], 1, f"{FULL}\n"),
-        (full_disk, CALL, 1, f"{FULL}\n"),
-    ],
-    ids=["closed", "a pipe that nobody reads", "a full disk", "a full disk, a call"],
-)  # fmt: skip
-def test_output_that_cannot_be_written_has_a_code_and_a_reason(
-    online, monkeypatch, capsys, opened, words, code, message
-):
-    stream = opened()
-    if words is CALL:
-        words = [*CALL, "--host", online.host]
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", stream)
-        assert cdp_jwt.main(words) == code
-    assert capsys.readouterr().err == message
-    if stream:
-        stream.close()
-
-
-def test_time_that_the_lookup_of_a_name_took_is_counted(coinbase, trust, monkeypatch):
-    """It cannot be interrupted, but nothing is begun after it."""
-    original, address = socket.getaddrinfo, coinbase.server_address
-
-    def slow(*_, **options):
-        time.sleep(0.15)
-        return original(*address, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    client = cdp_jwt.Client(
-        key_of(), host=coinbase.host, ssl_context=trust, timeout=0.1
-    )
-    message = "it took longer than the timeout; try again, or raise the timeout"
-    assert transport_error(lambda: client.get("/x")) == f"{coinbase.host}: {message}"
-    assert coinbase.seen == []
-
-
-def test_connection_that_cannot_be_tested_is_not_used(client, coinbase, monkeypatch):
-    def fail(*_):
-        raise OSError
-
-    client.get("/echo")
-    with monkeypatch.context() as patch:
-        patch.setattr(ssl.SSLSocket, "recv", fail)
-        client.get("/echo")
-    assert len({seen.connection for seen in coinbase.seen}) == 2
-
-
-def test_command_blames_no_permission_that_is_there(run, online):
-    for path in (ORDERS, "/echo"):
-        online.faults.append(status(401, REFUSAL))
-        result = run("POST", path, "--call", "--data", "{}", "--host", online.host)
-        assert result.err.splitlines()[0] == "cdp_jwt: error: HTTP 401: Unauthorized"
-        assert "its can_trade is" not in result.err
-    assert len(online.seen) == 3  # the permissions are asked for after an order alone
-    online.faults += [status(403, REFUSAL), status(403, REFUSAL)]
-    result = run("POST", ORDERS, "--call", "--data", "{}", "--host", online.host)
-    assert result.err.splitlines()[1:] == [
-        f"cdp_jwt: hint: {POSSIBLE}",
-        f"cdp_jwt: hint: {TRY_CHECK}",
-    ]
-
-
-def test_command_names_the_transfer_that_is_not_allowed(run, online):
-    online.faults.append(status(403, REFUSAL))
-    path = "/v2/accounts/1/transactions"
-    result = run("POST", path, "--call", "--data", "{}", "--host", online.host)
-    hint = "the key is valid, but may not do this: its can_transfer is false"
-    assert result.err.splitlines()[1] == f"cdp_jwt: hint: {hint}"
-
-
-def test_decode_without_standard_input_says_so(run, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", None)
-    message = "TOKEN: closed, or not a path"
-    assert run("decode") == Result(1, "", f"cdp_jwt: error: {message}\n")
-
-
-def test_decode_does_not_read_key_and_token_from_standard_input(run, monkeypatch):
-    monkeypatch.setenv("CDP_KEY_FILE", "-")
-    message = "standard input is one thing: a key file, data or a token"
-    assert run("decode") == misused(message)
-
-
-def test_decode_shows_the_times_that_are_there(run, frozen):
-    result = run("decode", made(claims=without(CLAIMS, "nbf")))
-    lines = result.out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["exp", "signed", "problem"]
-
-
-def test_check_takes_the_key_of_the_environment(run, monkeypatch):
-    for variable, value in ADVANCED.items():
-        monkeypatch.setenv(variable, value)
-    result = checked(run, "--offline")
-    assert result.code == 0
-    assert result.out.splitlines()[1:] == [
-        f"ok    key {NAME} from COINBASE_API_KEY and COINBASE_API_SECRET: ECDSA P-256 (ES256)",
-        "ok    it signs and verifies",
-        "All is well.",
-    ]
-
-
-def test_check_heeds_no_proxy(run, online, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("NO_PROXY", "localhost")
-    result = checked(run, "--host", online.host)
-    assert result.code == 0
-    assert "ok    proxy: none; " in result.out
-    monkeypatch.setenv("NO_PROXY", online.host)
-    assert "ok    proxy: none; " in checked(run, "--host", online.host).out
-
-
-def test_check_says_when_the_server_tells_no_time(run, online):
-    def answer(handler: Handler) -> None:
-        handler.send_response_only(200)
-        handler.send_header("Content-Length", "2")
-        handler.end_headers()
-        handler.wfile.write(b"{}")
-
-    online.routes["GET", "/api/v3/brokerage/time"] = (False, answer)
-    result = checked(run, "--host", online.host)
-    assert last_lines(result)[0] == "warn  clock: the server tells no time"
-
-
-def test_check_is_not_carried_out_with_what_it_does_not_understand(
-    run, online, monkeypatch
-):
-    timeout = ["check", "--host", online.host, "--timeout", "soon"]
-    assert run(*timeout).code == 2
-    monkeypatch.delenv("CDP_KEY_FILE")
-    assert run("check", "--offline", "--key-name", NAME).code == 2
-
-
-# ------------------------------------------------------ an import that does nothing
 
 IMPORTED_ALONE = """
 {imports}
@@ -7693,191 +7953,6 @@ def test_import_takes_from_outside_the_standard_library_cryptography_alone(copie
     assert loaded - {"_cffi_backend", "six", "cffi"} == {"cryptography"}
 
 
-# --------------------------------------------------- documents that say the same
-
-
-def readme() -> str:
-    return (HERE / "README.md").read_text(encoding="utf-8")
-
-
-def options_in(text: str) -> set[str]:
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
-
-
-CALLED = r"(?:python3? (?:\S*/)?cdp_jwt\.py|u[v] run cdp_jwt\.py|pipx run cdp_jwt\.py|(?<!-t )cdp-jwt)"
-
-
-def documented_commands() -> list[str]:
-    """Each call of this program in README and docstring, up to a pipe or a comment."""
-    texts = re.sub(r"\\\n\s*", "", f"{readme()}\n{cdp_jwt.__doc__}")
-    return re.findall(rf"{CALLED} ([^\n|#)`<>]+)", texts)
-
-
-def test_options_in_the_documents_are_those_of_the_help(run):
-    known = options_in(run("--help").out)
-    assert known == set(cdp_jwt.NAMED)
-    for command in documented_commands():
-        assert options_in(command) <= known, command
-    section = readme().partition("\n## On the command line\n")[2].partition("\n## ")[0]
-    assert len(options_in(section)) >= 12
-    assert options_in(section) <= known
-
-
-def test_commands_in_the_documents_are_understood(program, run, with_key, monkeypatch):
-    """Each is called as it stands there, without a network; code 2 were a wrong call."""
-
-    def unknown(*_, **__):
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.chdir(with_key.parent)
-    commands = documented_commands()
-    assert len(commands) >= 15
-    help_lines = re.findall(
-        r"^  \$ (?:export|python) \S+ ?(.*)", run("--help").out, re.MULTILINE
-    )
-    for command in [*commands, *filter(None, help_lines)]:
-        text = command.replace("...", "x").replace("$ORDER", "{}")
-        words = shlex.split(re.sub(r"\$\w+", "/x", text))
-        if "--key-file" in words:
-            words[words.index("--key-file") + 1] = str(with_key)
-        assert run(*words).code in (0, 1), command
-
-
-def test_least_versions_are_the_same_everywhere():
-    """The header's block for `uv run`, pyproject, docstring, README, tools, message."""
-    python = re.search(r'^requires-python = ">=([\d.]+)"', project(), re.MULTILINE)[1]
-    least = re.search(r'"cryptography>=([\d.]+)"', project())[1]
-    assert f"Python >= {python} and `cryptography`" in cdp_jwt.__doc__
-    assert f'target-version = "py{python.replace(".", "")}"' in project()
-    assert f'pythonVersion = "{python}"' in project()
-    assert f"Python ≥ {python} and `cryptography` ≥ {least}" in " ".join(
-        readme().split()
-    )
-    assert f"cryptography >= {least} is needed" in source()
-    assert f"crypto{least}" in project()
-
-
-def test_tools_are_given_no_exceptions_in_the_module():
-    """No line of it is excused from type-checkers, linters, scanners or coverage."""
-    excused = r"# *(type|pyright|mypy): *ignore|# *noqa|# *nosec|pragma: *no cover"
-    assert re.findall(excused, source()) == []
-    off = re.findall(r"(?m)^report\w+ = .*|^skips.*|^disable_error_code.*", project())
-    assert [line.split()[0] for line in off] == ["reportPrivateUsage"]
-    assert re.findall(r'(?m)^"cdp_jwt.py" = ', project()) == []
-
-
-# ------------------------------------------------ threads, processes, event loops
-
-
-def nonces_of(tokens: list[str], private_key) -> set[str]:
-    return {verified(token, private_key)["nonce"] for token in tokens}
-
-
-def test_threads_share_a_key_and_no_nonce(key, private_key):
-    start = threading.Barrier(8)
-
-    def sign(thread: int) -> list[str]:
-        start.wait()
-        return [key.rest_jwt("GET", f"/{thread}/{number}") for number in range(25)]
-
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        tokens = [token for part in pool.map(sign, range(8)) for token in part]
-    assert len(nonces_of(tokens, private_key)) == 200
-    uris = {json.loads(segments(token)[1])["uri"] for token in tokens}
-    assert len(uris) == 200
-
-
-def test_threads_of_the_drop_in_get_their_own_keys_token():
-    """More keys than it remembers, so that it forgets while others look one up."""
-
-    def sign(number: int) -> bool:
-        name = f"desk{number % 20}"
-        uri = f"GET api.coinbase.com/{number}"
-        token = verified(cdp_jwt.build_rest_jwt(uri, name, PORTAL), ED25519)
-        return (token["kid"], token["uri"]) == (name, uri)
-
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(sign, range(200)))
-
-
-def test_client_that_is_closed_under_way_goes_on(client, coinbase):
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(client.get, f"/echo?number={n}") for n in range(100)]
-        while not all(call.done() for call in calls):
-            client.close()
-    for number, call in enumerate(calls):
-        assert call.result().json()["path"] == f"/echo?number={number}"
-    assert coinbase.refusals == []
-
-
-def test_event_loop_calls_in_threads_without_a_mix_up(client, coinbase):
-    """`asyncio.to_thread`, as programs with an event loop use this module."""
-
-    async def calls() -> list:
-        paths = [f"/echo?number={number}" for number in range(60)]
-        tokens = [asyncio.to_thread(client._key.ws_jwt) for _ in paths]
-        answers = [asyncio.to_thread(client.get, path) for path in paths]
-        return [paths, await asyncio.gather(*answers), await asyncio.gather(*tokens)]
-
-    paths, answers, tokens = asyncio.run(calls())
-    assert [answer.json()["path"] for answer in answers] == paths
-    assert coinbase.refusals == []  # it refuses a nonce that comes twice
-    assert len(nonces_of(tokens, P256)) == len(paths)
-
-
-def in_a_child(work: Callable[[], str]) -> str:
-    """What `work` returns in a forked process."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 3.12 and later warn of threads; the server's
-        child = os.fork()
-    if child == 0:
-        try:
-            os.write(writing, work().encode())
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as stream:
-        told = stream.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return told
-
-
-@needs_fork
-def test_fork_after_use_shares_no_nonce(key, private_key):
-    """Parent and two children go on from the same state, and draw other nonces."""
-
-    def sign() -> str:
-        return "\n".join(key.ws_jwt() for _ in range(10))
-
-    tokens = [sign(), in_a_child(sign), in_a_child(sign), sign()]
-    seen = nonces_of("\n".join(tokens).split(), private_key)
-    assert len(seen) == 40
-
-
-@needs_fork
-def test_fork_that_closes_its_client_leaves_the_parents_connection(client, coinbase):
-    def close() -> str:
-        client.close()
-        return "closed"
-
-    client.get("/echo")
-    assert in_a_child(close) == "closed"
-    client.get("/echo")
-    assert len({seen.connection for seen in coinbase.seen}) == 1
-
-
-@needs_fork
-def test_fork_remembers_the_keys_of_the_drop_in_and_shares_no_nonce():
-    def sign() -> str:
-        return cdp_jwt.build_ws_jwt(NAME, PORTAL)
-
-    assert len(nonces_of([sign(), in_a_child(sign), sign()], ED25519)) == 3
-
-
 POOL = """
 import concurrent.futures, multiprocessing, sys
 import signer
@@ -7916,9 +7991,6 @@ def test_process_that_is_started_anew_reads_its_own_key(copied, key_file, method
     refusal, *tokens = result.stdout.splitlines()
     assert refusal == "an ApiKey is not pickled: its private key stays here"
     assert len(nonces_of(tokens, P256)) == len(tokens) == 20
-
-
-# ---------------------------------------------------------- offline, and odd places
 
 
 AUDITED = """
@@ -8036,844 +8108,135 @@ def test_message_about_a_name_that_is_not_ascii_survives_the_c_locale(
     )
 
 
-# --------------------------------------------- what must never happen, by its name
+# ---------------------------------------------------------- the project as a whole
 
 
-CURVES = [each for each in vars(ec).values() if isinstance(each, type)
-          and issubclass(each, ec.EllipticCurve) and each not in (ec.EllipticCurve, ec.SECP256R1)]  # fmt: skip
+def source() -> str:
+    return MODULE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.__name__)
-def test_wrong_curve_is_refused_in_every_form(curve):
-    """`cryptography` loads them all, and signs with them."""
-    try:
-        private_key = on_curve(curve())
-    except (UnsupportedAlgorithm, ValueError):
-        pytest.skip(f"this OpenSSL has no {curve.__name__}")
-    sec1, in_pkcs8 = pem(private_key), pkcs8(private_key)
-    for secret in (sec1, in_pkcs8, body(sec1), body(in_pkcs8)):
-        assert refused(functools.partial(cdp_jwt.ApiKey, NAME, secret), secret)
+def project() -> str:
+    return (HERE / "pyproject.toml").read_text(encoding="utf-8")
 
 
-NOT_SECRET = (
-    PATH,
-    REFERENCE,
-    IS_NAME,
-    OTHER_NAME,
-    MISTAKES["None"][1],
-    MISTAKES["bytes"][1],
-)
-SECRET_MISTAKES = [
-    name for name, (_, message) in MISTAKES.items() if message not in NOT_SECRET
-]
+def test_module_imports_the_standard_library_and_cryptography_alone():
+    if not hasattr(sys, "stdlib_module_names"):
+        pytest.skip("Python 3.9 does not list its standard library")
+    names = set()
+    for node in ast.walk(ast.parse(source())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+            assert node.level == 0
+    foreign = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+    assert foreign == {"cryptography"}
 
 
-@pytest.mark.parametrize("mistake", SECRET_MISTAKES)
-def test_key_text_leaks_into_no_message_cause_or_frame(run, tmp_path, stdin, mistake):
-    """Whichever way it came: argument, file, environment, standard input."""
-    try:
-        text = MISTAKES[mistake][0]()
-    except (ValueError, UnsupportedAlgorithm, cryptography.exceptions.InternalError):
-        pytest.skip("this OpenSSL makes no such key")
-    path = write_private(tmp_path / "key.pem", text)
-    environ = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": text}
-    for call in (
-        lambda: cdp_jwt.ApiKey(NAME, text),
-        lambda: cdp_jwt.ApiKey("a,b", text),
-        lambda: cdp_jwt.ApiKey.from_file(path, NAME),
-        lambda: cdp_jwt.ApiKey.from_file(path, "a,b"),
-        lambda: cdp_jwt.ApiKey.from_file(text),
-        lambda: cdp_jwt.ApiKey.from_env(environ),
-        lambda: cdp_jwt.ApiKey.from_env({"CDP_KEY_FILE": str(path), **environ}),
-        lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", NAME, text),
-        lambda: cdp_jwt.build_rest_jwt("GET api.coinbase.com/x", "a,b", text),
-    ):
-        refused(call, text)
-    stdin(text)
-    for words in (["--key-file", str(path)], ["--key-file", "-", "--key-name", NAME]):
-        result = run("ws", *words)
-        assert (result.code, result.out) == (1, "")
-        assert not leaks(result.err, text)
+def test_script_metadata_and_pyproject_agree():
+    """PEP 723's block is what `uv run` and `pipx run` go by."""
+    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", source(), re.MULTILINE)[1]
+    for field in ("requires-python", "dependencies"):
+        line = re.search(rf"^# ({field} = .*)$", block, re.MULTILINE)[1]
+        assert re.search(rf"^{re.escape(line)}$", project(), re.MULTILINE), line
 
 
-@pytest.mark.parametrize("code", [408, 500, 501, 502, 503, 504, 520])
-def test_order_is_not_retried_after_a_server_error(client, coinbase, waits, code):
-    """The order may have been executed all the same, as it has been here."""
-
-    def fail_afterwards(handler: Handler) -> None:
-        handler.server.executed.append(json.loads(handler.body)["client_order_id"])
-        handler.answer(code, b"late", {"Retry-After": "0"})
-
-    coinbase.faults += [fail_afterwards] * 3
-    with pytest.raises(cdp_jwt.ApiError, match=f"HTTP {code}: late"):
-        client.post(ORDERS, json={"client_order_id": "1"})
-    assert (coinbase.executed, waits) == (["1"], [])
-
-
-@pytest.mark.parametrize(("code", "unknown"), [(400, 0), (499, 0), (500, 1), (501, 1)])
-def test_order_is_called_unknown_after_a_server_error_alone(
-    client, coinbase, code, unknown
-):
-    coinbase.faults.append(status(code, b"no"))
-    with pytest.raises(cdp_jwt.ApiError) as caught:
-        client.post(ORDERS, json={"client_order_id": "1"})
-    outcome = f"; {UNKNOWN}" * unknown
-    assert str(caught.value) == f"HTTP {code}: no{outcome}"
-    assert caught.value.outcome_unknown == bool(unknown)
-
-
-def test_order_is_not_retried_after_a_timeout(wire, trust, waits):
-    server = wire(stall_headers)
-    client = calling(server, trust, timeout=1, retries=3)
-    message = transport_error(lambda: client.post(ORDERS, json={}))
-    assert message.endswith("look for it first, an order by its client_order_id")
-    assert (server.connections, len(server.requests), waits) == (1, 1, [])
-
-
-def test_nonce_is_reused_by_no_retry_page_or_message(client, coinbase, waits):
-    """Each attempt, page and message has its own; the server keeps those it has seen."""
-    coinbase.faults += [status(503), status(429)]
-    client.get("/echo")
-    list(client.pages(ACCOUNTS))
-    tokens = [seen.token for seen in coinbase.seen]
-    for channel in ("user", "level2"):
-        text = cdp_jwt.ws_message(channel, ["BTC-USD"], key=key_of())
-        tokens.append(json.loads(text)["jwt"])
-    assert len(tokens) == 8
-    assert len(nonces_of(tokens, P256)) == 8
-    assert coinbase.refusals == []
-
-
-# ------------------------------------------------------------- bad input, at random
-#
-# `make fuzz` sees 20,000 examples of each property, of these and of those above; these
-# leave no exception but CdpError, no secret in it, and nothing on a terminal that moves it.
-
-KEY_NAMES = st.sampled_from([NAME, UUID, "my-key", f" {NAME}\n", f'"{UUID}"', "ключ"])
-ALL_FORMS = "\n".join([SEC1, PKCS8, PORTAL, ED_PEM])
-FORMS = [
-    dress(secret) for secret, _ in PEMS.values() for dress, _ in PEM_CLOTHES.values()
-]
-FORMS += [dress(form[0]) for form in BARE.values() for dress, _ in CLOTHES.values()]
-PIECES = [
-    "\\n",
-    "\n",
-    "\r",
-    '"',
-    "-----",
-    "=",
-    "\ufeff",
-    " ",
-    "\0",
-    "\x1b[2J",
-    "/",
-    "{",
-    "A",
-]
-
-
-@st.composite
-def mutations(draw, texts: list[str]) -> str:
-    """One of the texts, up to three times cut, patched, doubled or turned round."""
-    text = draw(st.sampled_from(texts))
-    for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(text)))
-        end = start + draw(st.sampled_from([0, 1, 1, 2, 4, 8, 64]))
-        piece = text[start:end]
-        pieces = [piece * 2, piece[::-1], piece.swapcase(), piece + text[:9]]
-        paste = draw(st.text(max_size=3) | st.sampled_from([*PIECES, *pieces, ""]))
-        text = text[:start] + paste + text[end:]
-    return text
-
-
-def signs_and_verifies(key: cdp_jwt.ApiKey, secret: str) -> None:
-    """What is accepted is of use, and the very key that was mutated.
-
-    Ed25519 without its public half is the exception: any 32 octets are a key.
-    """
-    token = key.ws_jwt()
-    assert jwt.get_unverified_header(token)["kid"] == key.name
-    if SEED in key.warnings or (key.algorithm == "EdDSA" and "PRIVATE KEY" in secret):
-        assert cdp_jwt.inspect_jwt(token, key=key).problems == ()
-    else:
-        verified(token, PRIVATE_KEYS[key.algorithm])
-
-
-@examples(300)
-@given(name=KEY_NAMES | st.text(max_size=12), secret=mutations(FORMS))
-def test_mutated_secret_is_refused_or_the_same_key(name, secret):
-    try:
-        key = cdp_jwt.ApiKey(name, secret)
-    except cdp_jwt.InvalidKeyError as error:
-        assert_secret_free(error, ALL_FORMS)
-    else:
-        signs_and_verifies(key, secret)
-
-
-JSON_SECRETS = st.sampled_from([SEC1, PORTAL, PKCS8]) | mutations(FORMS)
-JSON_MEMBERS = st.dictionaries(
-    st.sampled_from([*cdp_jwt.NAME_FIELDS, *cdp_jwt.SECRET_FIELDS, "allowedIps", "passphrase"]),
-    KEY_NAMES | JSON_SECRETS | JSON_VALUES,
-    max_size=4,
-)  # fmt: skip
-KEY_FILES_AT_RANDOM = st.one_of(
-    st.builds(lambda name, secret, more: json.dumps({"id": name, "privateKey": secret, **more}),
-              KEY_NAMES, JSON_SECRETS, JSON_MEMBERS),
-    mutations([json.dumps(fields) for fields in JSON_FILES.values()]),
-    mutations(FORMS),
-)  # fmt: skip
-
-
-@examples(100)
-@given(
-    content=KEY_FILES_AT_RANDOM.map(lambda text: text.encode("utf-8", "surrogatepass"))
-    | st.binary(max_size=99),
-    name=st.none() | KEY_NAMES,
-)
-def test_any_key_file_is_refused_or_signs(tmp_path, content, name):
-    path = tmp_path / "key.json"
-    path.write_bytes(content)
-    path.chmod(0o600)
-    try:
-        key = cdp_jwt.ApiKey.from_file(path, name)
-    except cdp_jwt.InvalidKeyError as error:
-        assert_secret_free(error, ALL_FORMS)
-    else:
-        signs_and_verifies(key, content.decode("utf-8", "replace"))
-
-
-VARIABLES = ["COINBASE_API_KEY", "COINBASE_API_SECRET", "CDP_API_KEY_ID",
-             "CDP_API_KEY_NAME", "CDP_API_KEY_SECRET"]  # fmt: skip
-# In place of a path: a whole secret. A few characters of one look like a file's name.
-WRONG_PATHS = st.sampled_from(["missing", "", *FORMS])
-
-
-@examples(100)
-@given(
-    environ=st.builds(
-        lambda pairs, path: {
-            **pairs,
-            **({} if path is None else {"CDP_KEY_FILE": path}),
-        },
-        st.dictionaries(
-            st.sampled_from(VARIABLES), KEY_NAMES | JSON_SECRETS | st.text(max_size=9)
-        ),
-        st.none() | WRONG_PATHS,
+def test_version_and_description_come_from_the_module():
+    assert 'dynamic = ["version", "description"]' in project()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", cdp_jwt.__version__)
+    assert cdp_jwt.__doc__.splitlines()[0].startswith(
+        "Coinbase (CDP) JWTs and calls in one file"
     )
-)
-def test_any_environment_is_refused_or_signs(environ):
-    try:
-        key = cdp_jwt.ApiKey.from_env(environ)
-    except cdp_jwt.InvalidKeyError as error:
-        assert_secret_free(error, ALL_FORMS)
-    else:
-        signs_and_verifies(key, "".join(environ.values()))
 
 
-ANY = (
-    st.none()
-    | st.booleans()
-    | st.floats()
-    | st.text(max_size=9)
-    | st.binary(max_size=9)
-)
-MOMENTS = st.datetimes(timezones=st.none() | st.timezones() | st.just(PLUS_2))
+def test_public_names_are_listed_and_documented():
+    for name in cdp_jwt.__all__:
+        assert getattr(cdp_jwt, name).__doc__, name
+    assert sorted(cdp_jwt.__all__) == list(cdp_jwt.__all__)
 
 
-@examples(100)
-@given(not_before=ANY | st.integers() | st.integers(NOW - 200, NOW + 10**9) | MOMENTS)
-def test_any_not_before_is_refused_or_dates_the_token(frozen, not_before):
-    key = key_of("EdDSA")
-    try:
-        claims = verified(key.ws_jwt(not_before=not_before), ED25519)
-    except cdp_jwt.InvalidRequestError:
-        return
-    if isinstance(not_before, datetime.datetime):
-        not_before = int(not_before.timestamp())
-    expected = NOW - 5 if not_before is None else not_before
-    assert (claims["nbf"], claims["exp"]) == (expected, expected + 120)
+def test_no_function_is_longer_than_45_lines():
+    for node in ast.walk(ast.parse(source())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 45, node.name
 
 
-@examples(100)
-@given(
-    channel=ANY | st.sampled_from(["user", "ticker", PORTAL, SEC1]),
-    product_ids=ANY | st.lists(ANY | st.sampled_from(["BTC-USD", PORTAL])),
-    kind=ANY | st.sampled_from(["subscribe", "unsubscribe"]),
-)
-def test_any_websocket_message_is_refused_or_as_it_was_asked_for(
-    channel, product_ids, kind
-):
-    try:
-        text = cdp_jwt.ws_message(channel, product_ids, key=key_of("EdDSA"), type=kind)
-    except cdp_jwt.InvalidRequestError as error:
-        assert_secret_free(error, PORTAL + SEC1)
-        return
-    message = json.loads(text)
-    verified(message.pop("jwt"), ED25519)
-    assert message == {
-        "type": kind,
-        "channel": channel,
-        "product_ids": list(product_ids or ()),
-    }
+def test_file_mode_makes_the_module_a_command():
+    if os.name == "posix":
+        assert MODULE.stat().st_mode & stat.S_IXUSR
+    assert source().startswith("#!/usr/bin/env python3\n")
 
 
-HOSTS = st.sampled_from(
-    ["api.coinbase.com", "API.Coinbase.com:443", "localhost:8443", "a.example"]
-)
-URL_PARTS = ["https://", "http://", "HTTPS://", "//", "/", "api.coinbase.com", "evil.example", "@",
-             ":443", ":8443", "?", "#", "\\", "..", "%2e", "x", "/v2/user", "\t", "\n", "\u3002", "[::1]"]  # fmt: skip
-URLS = st.lists(st.sampled_from(URL_PARTS) | st.text(max_size=2), max_size=8).map(
-    "".join
-)
-PATHS = st.from_regex(r"/[!-~]{0,30}", fullmatch=True)
+def readme() -> str:
+    return (HERE / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def nowhere(monkeypatch, trust) -> list[tuple[str, int]]:
-    """No name is known, and no time passes; here is what was looked up."""
-    asked: list[tuple[str, int]] = []
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
 
-    def unknown(name, port, **_):
-        asked.append((name, port))
+
+CALLED = r"(?:python3? (?:\S*/)?cdp_jwt\.py|u[v] run cdp_jwt\.py|pipx run cdp_jwt\.py|(?<!-t )cdp-jwt)"
+
+
+def documented_commands() -> list[str]:
+    """Each call of this program in README and docstring, up to a pipe or a comment."""
+    texts = re.sub(r"\\\n\s*", "", f"{readme()}\n{cdp_jwt.__doc__}")
+    return re.findall(rf"{CALLED} ([^\n|#)`<>]+)", texts)
+
+
+def test_options_in_the_documents_are_those_of_the_help(run):
+    known = options_in(run("--help").out)
+    assert known == set(cdp_jwt.NAMED)
+    for command in documented_commands():
+        assert options_in(command) <= known, command
+    section = readme().partition("\n## On the command line\n")[2].partition("\n## ")[0]
+    assert len(options_in(section)) >= 12
+    assert options_in(section) <= known
+
+
+def test_commands_in_the_documents_are_understood(program, run, with_key, monkeypatch):
+    """Each is called as it stands there, without a network; code 2 were a wrong call."""
+
+    def unknown(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(ssl, "create_default_context", lambda: trust)
-    return asked
-
-
-@examples(200)
-@given(
-    method=st.sampled_from(["GET", "post", "DELETE"]) | st.text(max_size=5),
-    host=HOSTS | st.text(max_size=9) | mutations(["api.coinbase.com", "a.example:1"]),
-    url=URLS | PATHS | URLS.map("https://api.coinbase.com".__add__),
-)
-def test_any_url_goes_to_its_own_host_over_https_or_nowhere(nowhere, method, host, url):
-    """Where the signed `uri` says, and a strict parser of URLs, there and nowhere else."""
-    del nowhere[:]
-    try:
-        uri = cdp_jwt.format_jwt_uri(method, url, host)
-    except cdp_jwt.InvalidRequestError:
-        uri = None
-    try:
-        client = cdp_jwt.Client(key_of("EdDSA"), host=host, retries=0)
-        client.request(method, url)
-    except cdp_jwt.InvalidRequestError:
-        assert nowhere == []
-        return
-    except cdp_jwt.TransportError:
-        pass
-    assert uri is not None
-    signed = uri.partition(" ")[2].partition("/")[0]
-    whole = url if url[:8].lower() == "https://" else f"https://{host}{url}"
-    parts = urllib.parse.urlsplit(whole)
-    assert parts.scheme == "https"
-    assert uri == f"{method.upper()} {signed}{parts.path or '/'}"
-    assert nowhere == [(parts.hostname, parts.port or 443)]
-    assert signed == f"{parts.hostname}:{parts.port or 443}".removesuffix(":443")
-
-
-@examples(50)
-@given(
-    path=PATHS,
-    params=st.dictionaries(
-        st.text(min_size=1, max_size=4),
-        st.text(max_size=5) | st.integers() | st.lists(st.text(max_size=3), min_size=1),
-        max_size=3,
-    ),
-)
-def test_any_parameters_arrive_as_they_were_and_leave_the_signed_path(
-    client, coinbase, path, params
-):
-    coinbase.routes.clear()
-    del coinbase.seen[:]
-    with contextlib.suppress(cdp_jwt.InvalidRequestError, cdp_jwt.ApiError):
-        client.get(path.partition("?")[0], params=params)
-    for seen in coinbase.seen:
-        signed = json.loads(segments(seen.token)[1])["uri"]
-        assert signed == f"GET {coinbase.host}{path.partition('?')[0]}"
-        sent, _, query = seen.path.partition("?")
-        assert sent == path.partition("?")[0]
-        expected = {
-            name: [*map(str, value)] if isinstance(value, list) else [str(value)]
-            for name, value in params.items()
-        }
-        found = urllib.parse.parse_qs(query, keep_blank_values=True)
-        assert found == expected
-
-
-TOKENS = [made(), made(signature=DER), key_of().ws_jwt(), key_of("EdDSA").rest_jwt("GET", "/x"),
-          made(claims=EVIL), "Bearer " + made(), *(token for token, _ in list(PROBLEMS.values())[:9])]  # fmt: skip
-
-
-def printable(text: str) -> bool:
-    return all(line.isprintable() for line in text.split("\n"))
-
-
-def test_text_that_moves_a_terminal_is_not_printable():
-    assert printable("a\nb, ключ")
-    assert not any(
-        map(printable, ("\x1b[2J", "\r", "\x07", "\x9b2J", "\u202e", "\x7f"))
+    monkeypatch.chdir(with_key.parent)
+    commands = documented_commands()
+    assert len(commands) >= 15
+    help_lines = re.findall(
+        r"^  \$ (?:export|python) \S+ ?(.*)", run("--help").out, re.MULTILINE
     )
+    for command in [*commands, *filter(None, help_lines)]:
+        text = command.replace("...", "x").replace("$ORDER", "{}")
+        words = shlex.split(re.sub(r"\$\w+", "/x", text))
+        if "--key-file" in words:
+            words[words.index("--key-file") + 1] = str(with_key)
+        assert run(*words).code in (0, 1), command
 
 
-@examples(100)
-@given(token=mutations(TOKENS), algorithm=st.sampled_from(["ES256", "EdDSA"]))
-def test_mutated_token_is_inspected_and_its_problems_are_printable(token, algorithm):
-    with contextlib.suppress(cdp_jwt.InvalidRequestError):
-        found = cdp_jwt.inspect_jwt(token, key=key_of(algorithm), now=NOW)
-        assert printable("\n".join((*found.problems, *found.notes)))
-
-
-class Terminal:
-    """The command, its two streams kept apart and undecoded."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.monkeypatch = monkeypatch
-
-    def __call__(self, *words: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
-        out, err = io.BytesIO(), io.StringIO()
-        with self.monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-            patch.setattr(sys, "stdout", io.TextIOWrapper(out, "utf-8"))
-            patch.setattr(sys, "stderr", err)
-            code = cdp_jwt.main(list(words))
-            sys.stdout.flush()
-            printed = out.getvalue()
-        return code, printed, err.getvalue()
-
-
-@pytest.fixture
-def terminal(monkeypatch) -> Terminal:
-    return Terminal(monkeypatch)
-
-
-@examples(100)
-@given(
-    token=st.builds(
-        lambda header, claims: made({**HEADER, **header}, {**CLAIMS, **claims}),
-        st.dictionaries(st.sampled_from([*HEADER, "\x1b"]), JSON_VALUES),
-        st.dictionaries(st.sampled_from([*CLAIMS, "uris", "\x9b"]), JSON_VALUES),
+def test_least_versions_are_the_same_everywhere():
+    """The header's block for `uv run`, pyproject, docstring, README, tools, message."""
+    python = re.search(r'^requires-python = ">=([\d.]+)"', project(), re.MULTILINE)[1]
+    least = re.search(r'"cryptography>=([\d.]+)"', project())[1]
+    assert f"Python >= {python} and `cryptography`" in cdp_jwt.__doc__
+    assert f'target-version = "py{python.replace(".", "")}"' in project()
+    assert f'pythonVersion = "{python}"' in project()
+    assert f"Python ≥ {python} and `cryptography` ≥ {least}" in " ".join(
+        readme().split()
     )
-    | mutations(TOKENS)
-    | st.text(max_size=30)
-)
-def test_any_token_is_decoded_without_moving_the_terminal(terminal, with_key, token):
-    octets = token.encode("utf-8", "surrogateescape")
-    code, out, err = terminal("decode", stdin=octets)
-    assert code in (0, 1)
-    assert printable(out.decode())
-    assert printable(err)
-
-
-WORDS = [*cdp_jwt.METHODS, "ws", "check", "decode", "/x", ACCOUNTS, "-", "--", "@-", "@/", "{}",
-         "user", "BTC-USD", "a.example", "https://a.example/x", "+5", "0.1", "\x1b[2J", "\udcff",
-         SEC1, PORTAL, NAME, made(), *cdp_jwt.NAMED]  # fmt: skip
-
-
-@examples(200)
-@given(
-    words=st.lists(st.sampled_from(WORDS) | st.text(max_size=9), max_size=6),
-    octets=st.sampled_from([b"", b"{}", b"\xff", SEC1.encode(), PORTAL.encode()]),
-)
-def test_any_command_ends_with_a_code_and_shows_no_key(
-    terminal, nowhere, with_key, words, octets
-):
-    code, out, err = terminal(*words, stdin=octets)
-    assert code in (0, 1, 2)
-    assert printable(err)
-    assert printable(out.decode())
-    assert not leaks(out.decode() + err, SEC1)
-    assert code != 2 or out == b""
-
-
-PROXIES = st.lists(
-    st.sampled_from(["http", "https", "socks5", "://", ":", "/", "me", "@", "127.0.0.1:1", "[::1]"])
-    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3),
-    max_size=6,
-)  # fmt: skip
-
-
-@examples(100)
-@given(before=PROXIES, after=PROXIES)
-def test_any_proxy_is_an_error_that_does_not_show_its_password(
-    nowhere, monkeypatch, before, after
-):
-    password = "s3cr3ts3cr3t"
-    value = f"{''.join(before)}{password}@{''.join(after)}"
-    monkeypatch.setenv("HTTPS_PROXY", value)
-    client = cdp_jwt.Client(key_of("EdDSA"), host="a.example", retries=0)
-    with pytest.raises(cdp_jwt.TransportError) as caught:
-        client.get("/x")
-    assert password not in f"{caught.value} {caught.value!r}"
-    assert password not in repr(vars(caught.value))
-    assert caught.value.__context__ is None
-
-
-STATUS_LINES = [b"HTTP/1.1 %d %s" % (code, reason) for code in (200, 201, 204, 302, 304, 400, 401, 403, 404, 429, 500, 503)
-                for reason in (b"OK", b"")] + [b"HTTP/1.0 200 OK", b"HTTP/1.1 100 Continue", b"HTTP/1.1 101 Switching",
-                b"HTTP/2 200", b"HTTP/1.1 -1 OK", b"HTTP/1.1 2000 OK", b"ICY 200 OK", b""]  # fmt: skip
-HEADER_NAMES = [b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Connection", b"Date",
-                b"Retry-After", b"Location", b"Content-Type", b"x-ratelimit-limit", b"x-ratelimit-reset"]  # fmt: skip
-DATES = [  # written out, as a time_t of 32 bits ends in 2038
-    b"Tue, 09 May 1995 06:13:20 GMT",
-    b"Fri, 15 Jan 2027 08:00:00 GMT",
-    b"Mon, 23 Sep 2058 09:46:40 GMT",
-]
-HEADER_VALUES = [b"0", b"2", b"5", b"-1", b"9" * 20, b"chunked", b"gzip", b"identity", b"close", b"keep-alive",
-                 b"\x1b[31m", b"\x9b2J", b"\xff", b"https://evil.example/", b"//\x1b[2J/", b"/x", b"\xb2", *DATES]  # fmt: skip
-ERROR_BODIES = [{"message": "\x1b]0;title\x07"}, {"errors": [{"message": "\u202eevil\x9b"}]}, {"error": ["\x00"]},
-                {"errors": {}}, {"errors": [[]]}, {"error_details": 7}, [], None, {"message": "Missing required scopes"}]  # fmt: skip
-
-
-@st.composite
-def answers(draw) -> bytes:
-    """The octets of an answer: well formed, nearly so, or not at all."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(st.binary(max_size=80))
-    status_line = draw(st.sampled_from(STATUS_LINES))
-    names = st.sampled_from(HEADER_NAMES) | st.binary(max_size=5)
-    values = st.sampled_from(HEADER_VALUES) | st.binary(max_size=9)
-    headers = draw(st.lists(st.tuples(names, values), max_size=4))
-    errors = st.sampled_from(ERROR_BODIES).map(lambda value: json.dumps(value).encode())
-    chunks = st.sampled_from([b"2\r\n{}\r\n0\r\n\r\n", b"-1\r\n", b"zz\r\n", b"2\r\n{"])
-    content = draw(errors | chunks | st.binary(max_size=20))
-    if draw(st.booleans()):
-        headers.append((b"Content-Length", b"%d" % len(content)))
-    head = b"".join(b"%s: %s\r\n" % header for header in headers)
-    octets = b"%s\r\n%s\r\n%s" % (status_line, head, content)
-    if draw(st.integers(0, 4)) == 0:
-        return octets[: draw(st.integers(0, len(octets)))]
-    return octets
-
-
-class Bare(socket.socket):
-    """A connection as `ssl` would wrap it, without the time that its handshake takes."""
-
-    def pending(self) -> int:
-        return 0
-
-
-class NoTls(ssl.SSLContext):
-    """For thousands of calls that try answers; TLS itself is tried elsewhere."""
-
-    def wrap_socket(self, sock: socket.socket, **_) -> Bare:
-        timeout = sock.gettimeout()
-        bare = Bare(sock.family, sock.type, sock.proto, sock.detach())
-        bare.settimeout(timeout)
-        return bare
-
-
-class Answering:
-    """A server that gives each connection the answer of the moment, then leaves."""
-
-    def __init__(self, wire) -> None:
-        self.answers = [b""]
-        self.server = wire(self.script, None)
-        self.context = NoTls(ssl.PROTOCOL_TLS_CLIENT)
-
-    def client(self, **options) -> cdp_jwt.Client:
-        return calling(self.server, self.context, **options)
-
-    def script(self, wire: Wire, connection: socket.socket) -> None:
-        wire.read_request(connection)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        connection.sendall(answer)
-
-
-@pytest.fixture
-def answering(wire, monkeypatch) -> Answering:
-    server = Answering(wire)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(ssl, "create_default_context", lambda: server.context)
-    return server
-
-
-@examples(100)
-@given(answer=answers(), method=st.sampled_from(["GET", "HEAD", "POST"]))
-def test_any_answer_is_a_response_or_a_cdp_error(answering, answer, method):
-    """The message has neither the token nor a cause that has it; a POST is sent once."""
-    answering.answers = [answer]
-    requests = answering.server.requests
-    del requests[:]
-    client = answering.client(max_body=1000, retries=1)
-    try:
-        response = client.request(method, "/x")
-        assert 200 <= response.status <= 299
-        assert len(response.body) <= 1000
-        with contextlib.suppress(cdp_jwt.TransportError):
-            response.json()
-    except cdp_jwt.CdpError as error:
-        assert "eyJ" not in f"{error} {error!r} {vars(error)}"
-        assert error.__context__ is None
-    again = b" 429 " in answer or b" 401 " in answer
-    assert method != "POST" or again or len(requests) == 1
-    assert len(requests) <= 3
-
-
-@examples(60)
-@given(answer=answers())
-def test_any_answer_is_called_for_without_moving_the_terminal(
-    answering, terminal, with_key, answer
-):
-    """The body is data and comes as it is; all before it, and all messages, are safe."""
-    answering.answers = [answer]
-    options = ["--call", "--include", "--verbose", "--host", answering.server.host]
-    code, out, err = terminal("GET", "/x", *options)
-    assert code in (0, 1)
-    assert printable(err)
-    assert "eyJ" not in err
-    head, _, _ = out.partition(b"\n\n")
-    assert printable(head.decode())
-
-
-@examples(50)
-@given(
-    value=st.sampled_from(DATES)
-    | st.integers().map(lambda number: b"%d" % number)
-    | st.floats().map(lambda number: str(number).encode())
-    | mutations([DATES[1].decode(), "120"]).map(
-        lambda t: t.encode("latin-1", "replace")
-    )
-    | st.binary(max_size=9),
-    header=st.sampled_from([b"Retry-After", b"Date"]),
-    code=st.sampled_from([401, 429, 503]),
-)
-def test_any_retry_after_or_date_is_a_wait_within_the_timeout(
-    answering, monkeypatch, value, header, code
-):
-    waits: list[float] = []
-    monkeypatch.setattr(time, "sleep", waits.append)
-    value = re.sub(rb"[\r\n]", b"", value)
-    answer = b"HTTP/1.1 %d no\r\n%s: %s\r\nConnection: close\r\n\r\n" % (
-        code,
-        header,
-        value,
-    )
-    answering.answers = [answer, OK + b"Content-Length: 0\r\n\r\n"]
-    client = answering.client(retries=1)
-    with contextlib.suppress(cdp_jwt.ApiError):
-        assert client.get("/x").status == 200
-    assert all(0 <= wait <= 3 for wait in waits)
-    assert len(waits) <= 1
-
-
-@examples(50)
-@given(
-    target=URLS | PATHS | JSON_VALUES | st.just(ACCOUNTS),
-    cursor=JSON_VALUES | st.text(max_size=9),
-)
-def test_any_page_leads_to_the_same_host_or_nowhere(answering, target, cursor):
-    page = {"pagination": {"next_uri": target}, "cursor": cursor}
-    content = json.dumps(page).encode()
-    answer = OK + b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
-    answering.answers = [answer, OK + b"Content-Length: 2\r\n\r\n{}"]
-    requests = answering.server.requests
-    del requests[:]
-    client = answering.client()
-    try:
-        assert 1 <= len(list(client.pages("/x"))) <= 2
-    except cdp_jwt.CdpError as error:
-        assert "eyJ" not in str(error)
-    assert len(requests) <= 2
-    for request in requests:
-        head = request.decode("latin-1").split("\r\n")
-        assert f"Host: {answering.server.host}" in head
-        path = head[0].split(" ")[1]
-        token = re.search(r"Bearer (\S+)", request.decode("latin-1"))[1]
-        signed = json.loads(segments(token)[1])["uri"]
-        assert signed == f"GET {answering.server.host}{path.partition('?')[0]}"
-        assert path.partition("?")[0] in ("/x", str(target).partition("?")[0])
-
-
-# ----------------------------------------------------------------- `make mutants`
-#
-# cosmic-ray's mutants, each tried in a process forked from this one, which has imported
-# all that takes time. Those tests try it that call the function which it changes and
-# take little time, the quickest first; not those that run the file in other processes.
-
-MUTATIONS = (
-    "core/(AddNot|ExceptionReplacer|NumberReplacer|RemoveDecorator|ZeroIterationForLoop"
-    "|Replace(AndWithOr|OrWithAnd|TrueWithFalse|FalseWithTrue)"
-    "|Replace(BreakWithContinue|ContinueWithBreak)"
-    "|ReplaceUnaryOperator_Delete_(Not|USub)"
-    "|ReplaceComparisonOperator_(Eq_NotEq|NotEq_Eq|Is_IsNot|IsNot_Is|Lt_(LtE|GtE)"
-    "|LtE_(Lt|Gt)|Gt_(GtE|LtE)|GtE_(Gt|Lt))"
-    "|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Add|Div_Mul|FloorDiv_Mul|Mod_Mul"
-    "|Pow_Mul|LShift_RShift|BitAnd_BitOr))"
-)
-LONGEST_TEST = 0.3  # seconds; what takes longer tries no mutant
-LEAST_KILLED = 95  # per cent
-WITHOUT_MUTANT = {"copied", "program"}  # fixtures of tests that run the file itself
-
-
-class Selection:
-    """A plugin for pytest: learns what tests take and call, or runs some in this order."""
-
-    def __init__(self, wanted: list[str] | None = None) -> None:
-        self.wanted = wanted
-        self.durations: dict[str, float] = collections.defaultdict(float)
-        self.calls: dict[int, set[str]] = collections.defaultdict(set)
-        self.current = ""
-
-    def pytest_collection_modifyitems(self, items: list) -> None:
-        order = {test: number for number, test in enumerate(self.wanted or ())}
-        if self.wanted is None:
-            items[:] = [
-                each for each in items if not WITHOUT_MUTANT & {*each.fixturenames}
-            ]
-        else:
-            items[:] = [each for each in items if each.nodeid in order]
-            items.sort(key=lambda each: order[each.nodeid])
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.current = nodeid
-
-    def pytest_runtest_logreport(self, report) -> None:
-        self.durations[report.nodeid] += report.duration if report.passed else 1e9
-
-    def trace(self, frame, event, argument) -> None:
-        """Note which functions of the module a test calls, by their first lines."""
-        if frame.f_code.co_filename == str(MODULE):
-            self.calls[frame.f_code.co_firstlineno].add(self.current)
-
-
-def failures_of(text: str, selection: Selection) -> int:
-    """Run tests on the module with this text; 0 if none fails."""
-    module = types.ModuleType("cdp_jwt")
-    module.__file__ = str(MODULE)
-    sys.modules["cdp_jwt"] = module
-    try:
-        exec(compile(text, str(MODULE), "exec"), vars(module))
-    except Exception:
-        return 1
-    options = ["-p", "no:cacheprovider", "-m", "not hypothesis and not bench"]
-    options.append("--assert=plain")  # to rewrite them takes longer than the tests
-    if selection.wanted is not None:
-        options.append("-x")
-    return pytest.main([*options, str(HERE / "test_cdp_jwt.py")], [selection])
-
-
-def in_a_fork(work: Callable[[], int], seconds: int = 120) -> int:
-    """The id of a process that does `work`, silently, for so many seconds at most."""
-    child = os.fork()
-    if child == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):
-            os.dup2(null, stream)
-        signal.alarm(seconds)
-        os._exit(work())
-    return child
-
-
-class QuickTests:
-    """The quick ones, in order, and which of them call the function around a line."""
-
-    def __init__(self, text: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, "learned.pickle")
-
-            def learn() -> int:
-                learning = Selection()
-                sys.settrace(learning.trace)
-                threading.settrace(learning.trace)
-                code = failures_of(text, learning)
-                path.write_bytes(pickle.dumps((learning.durations, learning.calls)))
-                return code
-
-            os.waitpid(in_a_fork(learn, 1800), 0)
-            durations, self.calls = pickle.loads(path.read_bytes())
-        quick = [test for test in durations if durations[test] < LONGEST_TEST]
-        self.quick = sorted(quick, key=durations.__getitem__)
-        unchanged = in_a_fork(lambda: failures_of(text, Selection(self.quick)), 600)
-        if not quick or os.waitpid(unchanged, 0)[1]:
-            raise SystemExit("the quick tests fail on the module as it is")
-        self.functions = [
-            range(
-                min([node.lineno, *(each.lineno for each in node.decorator_list)]),
-                node.end_lineno + 1,
-            )
-            for top in ast.parse(text).body
-            for node in (top.body if isinstance(top, ast.ClassDef) else [top])
-            if isinstance(node, ast.FunctionDef)
-        ]
-
-    def of(self, line: int) -> list[str]:
-        for lines in self.functions:
-            if line in lines:
-                callers = set().union(*(self.calls.get(each, ()) for each in lines))
-                return [test for test in self.quick if test in callers]
-        return self.quick  # a constant, which any of them may depend on
-
-
-def mutations_of(text: str) -> list[tuple[int, str, int]]:
-    """Line, operator and occurrence of each mutation of sections 3 to 7."""
-    from cosmic_ray import ast as trees
-    from cosmic_ray import plugins
-
-    lines, nodes = text.splitlines(), list(trees.ast_nodes(trees.get_ast(text)))
-    first, last = (
-        next(i for i, line in enumerate(lines) if re.match(rf"# -+ {section}\. ", line))
-        for section in (3, 8)
-    )
-    found = []
-    for name in plugins.operator_names():
-        if re.fullmatch(MUTATIONS, name):
-            positions = plugins.get_operator(name)().mutation_positions
-            starts = [start for node in nodes for start, _ in positions(node)]
-            found += [(line, name, number) for number, (line, _) in enumerate(starts)]
-    return sorted(each for each in found if first < each[0] <= last)
-
-
-def mutated_text(text: str, operator: str, occurrence: int) -> str:
-    from cosmic_ray import mutating, plugins
-
-    return mutating.mutate_code(text, plugins.get_operator(operator)(), occurrence)
-
-
-# Mutants that no test notices, and that are no defect: a fast way that is not taken (for
-# a text without anything to mend; the cache of `uri`), the first or the last of a list of
-# one, an octet more read than is needed to see that it is too many, the size of pieces,
-# `True` or `False` where any item will do, the port, timeout and debug level that stand
-# for none, `>` or `>=` between clocks that never agree to the last bit.
-
-
-def mutants(step: int) -> None:
-    """Try each mutant, or each `step`-th, and show those that no test notices."""
-    text, started = source(), time.monotonic()
-    tests, waiting, running, survivors = (
-        QuickTests(text),
-        mutations_of(text)[::step],
-        {},
-        [],
-    )
-    count = len(waiting)
-    print(f"{count} mutants, {len(tests.quick)} tests", flush=True)
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            line, operator, number = waiting.pop(0)
-
-            def attempt(line=line, operator=operator, number=number) -> int:
-                changed = mutated_text(text, operator, number)
-                return failures_of(changed, Selection(tests.of(line)))
-
-            running[in_a_fork(attempt)] = line, operator, number
-        child, status = os.wait()
-        line, operator, number = running.pop(child)
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 5):  # passed, or none
-            survivors.append(line)
-            changed = mutated_text(text, operator, number)
-            shown = list(
-                difflib.unified_diff(text.splitlines(), changed.splitlines(), n=0)
-            )
-            print(f"{line}: {operator}", *shown[3:], sep="\n  ", flush=True)
-    killed, minutes = count - len(survivors), (time.monotonic() - started) / 60
-    share = 100 * killed / count
-    print(
-        f"mutants: {killed} of {count} killed, {share:.1f} %, in {minutes:.0f} minutes"
-    )
-    raise SystemExit(share < LEAST_KILLED)
+    assert f"cryptography >= {least} is needed" in source()
+    assert f"crypto{least}" in project()
+
+
+def test_tools_are_given_no_exceptions_in_the_module():
+    """No line of it is excused from type-checkers, linters, scanners or coverage."""
+    excused = r"# *(type|pyright|mypy): *ignore|# *noqa|# *nosec|pragma: *no cover"
+    assert re.findall(excused, source()) == []
+    off = re.findall(r"(?m)^report\w+ = .*|^skips.*|^disable_error_code.*", project())
+    assert [line.split()[0] for line in off] == ["reportPrivateUsage"]
+    assert re.findall(r'(?m)^"cdp_jwt.py" = ', project()) == []
 
 
 # ------------------------------------------ README: what it shows, run as it stands
@@ -10100,6 +9463,625 @@ def write_samples(folder: pathlib.Path) -> None:
             named = re.match(r"# (\w+\.py)\n", text)
             place = f"{re.sub('[^a-z]+', '_', heading.lower())}_{number}.py"
             (folder / (named[1] if named else place)).write_text(text, encoding="utf-8")
+
+
+# -------------------------------------------------------------------- `make bench`
+#
+# A report and no test: nothing here fails because something is slow. What is compared
+# takes turns within one run, so that a busy machine slows it all alike.
+
+LIMITS = (  # what is ours, what it is compared with, and their ratio at most
+    ("ApiKey.rest_jwt", "bare sign", 1.30),
+    ("ApiKey.rest_jwt", "PyJWT, key loaded", 0.80),
+    ("ApiKey.rest_jwt", "joserfc, key loaded", None),
+    ("ApiKey.rest_jwt", "authlib, key loaded", None),
+    ("build_rest_jwt, same key", "SDK's, same key", 0.60),
+    ("build_rest_jwt, new keys", "SDK's, new keys", 1.80),
+    ("command", "least process", 1.30),
+    ("command", "program in the SDK's style", 0.65),
+    ("command", "program in PyJWT's style", None),
+    ("warm Client.get", "SDK's RESTClient.get", 0.40),
+    ("warm Client.get", "requests.Session.get", 0.50),
+    ("warm Client.get", "httpx.Client.get", 0.70),
+    ("cold --call", "script with the SDK", 0.65),
+    ("100,000th token", "1,000th", 1.10),
+    ("peak of 1,000 pages", "of 10", 1.05),
+    ("peak of 100,000 tokens", "of 1,000", None),
+    ("peak of the command", "of the least process", None),
+    ("peak of the command", "of the program in the SDK's style", None),
+    ("tokens by 2 processes", "by 1 process", None),
+    ("tokens by 4 threads", "by 1 thread", None),
+    ("tokens by 8 threads", "by 1 thread", None),
+)
+PEERS = ("coinbase-advanced-py", "PyJWT", "joserfc", "authlib", "requests", "httpx")
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def mebibytes(size: float) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def each_second(tokens: float) -> str:
+    return f"{tokens:,.0f}/s"
+
+
+class Report:
+    """The rows of LIMITS as they are measured; pytest prints them at its end."""
+
+    def __init__(self) -> None:
+        self.rows = [("measured", "ours", "other", "ratio", "at most", "")]
+
+    def add(self, medians: dict, show: Callable = duration, label: str = "") -> None:
+        for ours, other, limit in LIMITS:
+            if ours in medians and other in medians:
+                ratio = medians[ours] / medians[other]
+                shown = [show(medians[name]) for name in (ours, other)]
+                at_most = f"{limit:.2f}" if limit else ""
+                verdict = "" if not limit else "ok" if ratio <= limit else "over"
+                name = f"{label}{ours} ÷ {other}"
+                self.rows.append((name, *shown, f"{ratio:.2f}", at_most, verdict))
+
+    def pytest_terminal_summary(self, terminalreporter) -> None:
+        from cryptography.hazmat.backends.openssl.backend import backend
+
+        python = ".".join(map(str, sys.version_info[:3]))
+        versions = [f"{name} {importlib.metadata.version(name)}" for name in PEERS]
+        terminalreporter.section("medians of one run")
+        for line in (
+            f"Python {python}, cryptography {cryptography.__version__},"
+            f" {backend.openssl_version_text()}, {os.cpu_count()} processors",
+            f"{', '.join(versions)}\n",
+            *("{:60}{:>11}{:>11}{:>7}{:>9}  {}".format(*row) for row in self.rows),
+        ):
+            terminalreporter.write_line(line.rstrip(" "))
+
+
+@pytest.fixture(scope="session")
+def report(request) -> Report:
+    report = Report()
+    request.config.pluginmanager.register(report)
+    return report
+
+
+@pytest.fixture
+def medians(benchmark) -> Callable[..., dict[str, float]]:
+    """The median time of each candidate, in seconds, where they take turns.
+
+    A turn is short, so that few are cut in two by what else the machine has to do; it
+    has `times` of it where what is meant is the same thing again and again.
+    """
+
+    def measure(candidates: dict, rounds: int, times: int = 1) -> dict[str, float]:
+        turn, count = itertools.cycle(candidates.values()), len(candidates)
+
+        def run(candidate: Callable[[], object]) -> None:
+            for _ in range(times):
+                candidate()
+
+        benchmark.pedantic(
+            run,
+            setup=lambda: ((next(turn),), {}),
+            rounds=rounds * count,
+            warmup_rounds=count,
+        )
+        data = benchmark.stats.stats.data
+        for index, name in enumerate(candidates):
+            median = statistics.median(data[index::count]) / times
+            benchmark.extra_info[name] = median
+        return benchmark.extra_info
+
+    return measure
+
+
+URI = f"GET api.coinbase.com{ACCOUNTS}"
+
+
+def parts(algorithm: str) -> tuple[dict, dict]:
+    """Header and claims, as a program makes them that gets its JWT from a library."""
+    now = int(time.time())
+    nonce = secrets.token_hex()
+    header = {"alg": algorithm, "typ": "JWT", "kid": NAME, "nonce": nonce}
+    times = {"nbf": now, "exp": now + 120}
+    return header, {"sub": NAME, "iss": "cdp", **times, "uri": URI}
+
+
+def by_pyjwt(private_key, algorithm: str = "ES256") -> str:
+    header, claims = parts(algorithm)
+    return jwt.encode(claims, private_key, algorithm, header)
+
+
+@pytest.mark.bench
+def test_bench_of_tokens(medians, report, algorithm, key, private_key):
+    with warnings.catch_warnings(record=True):  # it says that it is deprecated
+        import authlib.jose
+    from coinbase import jwt_generator
+
+    kind = "EC" if algorithm == "ES256" else "OKP"
+    joserfc_key = joserfc.jwk.import_key(pkcs8(private_key), kind)
+    authlib_jwt = authlib.jose.JsonWebToken([algorithm])
+    authlib_key = authlib.jose.JsonWebKey.import_key(pkcs8(private_key))
+    message = key.rest_jwt("GET", ACCOUNTS).rpartition(".")[0].encode()
+    how = [ec.ECDSA(hashes.SHA256())] if algorithm == "ES256" else []
+    same = (URI, NAME, SECRETS[algorithm])
+    candidates = {
+        "ApiKey.rest_jwt": lambda: key.rest_jwt("GET", ACCOUNTS),
+        "PyJWT, key loaded": lambda: by_pyjwt(private_key, algorithm),
+        "joserfc, key loaded": lambda: joserfc.jwt.encode(
+            *parts(algorithm), joserfc_key, registry=JOSERFC
+        ),
+        "authlib, key loaded": lambda: authlib_jwt.encode(
+            *parts(algorithm), authlib_key
+        ).decode(),
+        "build_rest_jwt, same key": lambda: cdp_jwt.build_rest_jwt(*same),
+        "SDK's, same key": lambda: jwt_generator.build_rest_jwt(*same),
+    }
+    for make in candidates.values():
+        assert verified(make(), private_key)["uri"] == URI
+    candidates["bare sign"] = lambda: private_key.sign(message, *how)
+    report.add(medians(candidates, rounds=250, times=20), label=f"{algorithm}: ")
+
+
+@pytest.mark.bench
+def test_bench_of_new_keys(medians, report, algorithm):
+    """Many more keys than are remembered, so that each call has to parse its own."""
+    from coinbase import jwt_generator
+
+    if algorithm == "ES256":
+        texts = [pem(ec.generate_private_key(ec.SECP256R1())) for _ in range(64)]
+    else:
+        texts = [portal(ed25519.Ed25519PrivateKey.generate()) for _ in range(64)]
+    ours, other = itertools.cycle(texts), itertools.cycle(texts)
+    build, build_other = cdp_jwt.build_rest_jwt, jwt_generator.build_rest_jwt
+    candidates = {
+        "build_rest_jwt, new keys": lambda: build(URI, NAME, next(ours)),
+        "SDK's, new keys": lambda: build_other(URI, NAME, next(other)),
+    }
+    report.add(medians(candidates, rounds=2000), label=f"{algorithm}: ")
+
+
+# These three lines import all of `cryptography` that the module's own imports do.
+LEAST_PROCESS = """
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+private_key = load_pem_private_key({secret!r}.encode(), None)
+print(private_key.sign(b"x" * 400, ec.ECDSA(SHA256())).hex())
+"""
+SDK_STYLE = """
+from coinbase import jwt_generator
+uri = jwt_generator.format_jwt_uri("GET", {path!r})
+print(jwt_generator.build_rest_jwt(uri, {name!r}, {secret!r}))
+"""
+PYJWT_STYLE = """
+import secrets, time
+import jwt
+from cryptography.hazmat.primitives import serialization
+private_key = serialization.load_pem_private_key({secret!r}.encode(), password=None)
+now = int(time.time())
+claims = dict(sub={name!r}, iss="cdp", nbf=now, exp=now + 120, uri={uri!r})
+header = dict(kid={name!r}, nonce=secrets.token_hex())
+print(jwt.encode(claims, private_key, algorithm="ES256", headers=header))
+"""
+SDK_CALL = """
+from coinbase.rest import RESTClient
+client = RESTClient(key_file={key_file!r}, base_url={host!r})
+print(client.get({path!r}))
+"""
+
+
+@pytest.fixture
+def script(tmp_path) -> Callable[..., list[str]]:
+    """Write a program; return the command that runs it."""
+
+    def write(text: str, **fields: str) -> list[str]:
+        path = tmp_path / f"program{len(list(tmp_path.iterdir()))}.py"
+        fields = {"name": NAME, "secret": SEC1, "path": ACCOUNTS, "uri": URI, **fields}
+        path.write_text(text.format(**fields), encoding="utf-8")
+        return [sys.executable, str(path)]
+
+    return write
+
+
+def printed(command: list, **environ: object) -> str:
+    result = process(command, env={name: str(environ[name]) for name in environ})
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def commands(script) -> dict[str, list]:
+    """Whole processes that make one token."""
+    return {
+        "command": [sys.executable, MODULE, "GET", ACCOUNTS],
+        "least process": script(LEAST_PROCESS),
+        "program in the SDK's style": script(SDK_STYLE),
+        "program in PyJWT's style": script(PYJWT_STYLE),
+    }
+
+
+@pytest.mark.bench
+def test_bench_of_commands(medians, report, commands, key_file):
+    run = functools.partial(printed, CDP_KEY_FILE=key_file)
+    for name in commands.keys() - {"least process"}:
+        assert verified(run(commands[name]).strip(), P256)["uri"] == URI
+    candidates = {name: functools.partial(run, commands[name]) for name in commands}
+    report.add(medians(candidates, rounds=50))
+
+
+def answer_of(accounts: int, cursor: str = "") -> bytes:
+    account = {"uuid": UUID, "currency": "BTC", "available_balance": {"value": "1.5"}}
+    page = {"accounts": [account] * accounts, "cursor": cursor}
+    content = json.dumps({**page, "has_next": bool(cursor)}).encode()
+    return OK + b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
+
+
+def answer_canned(wire: Wire, connection: socket.socket) -> None:
+    """Keep the connection, and answer as cheaply as can be."""
+    always = answer_of(3)
+    while True:
+        line = wire.read_request(connection).partition(b"\r\n")[0]
+        wire.requests.clear()
+        pages = re.search(rb"pages=(\d+)", line)
+        if pages:  # of 100 accounts, some 10 kB
+            cursor = re.search(rb"cursor=(\d+)", line)
+            following = int(cursor[1]) + 1 if cursor else 1
+            more = following < int(pages[1])
+            connection.sendall(answer_of(100, str(following) if more else ""))
+        else:
+            connection.sendall(always)
+
+
+def serve_canned(certificate: str, pipe) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    pipe.send(Wire(answer_canned, context).host)
+    with contextlib.suppress(EOFError):
+        pipe.recv()  # until the other side ends
+
+
+SPAWN = multiprocessing.get_context("spawn")  # a fork would have all of pytest in it
+
+
+@pytest.fixture
+def canned(ca, tmp_path) -> Iterator[str]:
+    """The host of a server in a process of its own."""
+    certificate = tmp_path / "server.pem"
+    chain = ca.issue_cert("localhost").private_key_and_cert_chain_pem
+    chain.write_to_path(str(certificate))
+    here, there = SPAWN.Pipe()
+    server = SPAWN.Process(target=serve_canned, args=[str(certificate), there])
+    server.start()
+    there.close()
+    yield here.recv()
+    here.close()
+    server.join()
+
+
+@pytest.fixture
+def bundle(ca_file, tmp_path) -> str:
+    """As many CAs as a machine has, and the server's: what each cold call loads."""
+    path = tmp_path / "bundle.pem"
+    shutil.copy(requests.certs.where(), path)
+    with path.open("a") as file:
+        file.write(pathlib.Path(ca_file).read_text())
+    return str(path)
+
+
+@pytest.mark.bench
+def test_bench_of_warm_calls(medians, report, canned, bundle, trust, monkeypatch):
+    from coinbase.rest import RESTClient
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    url = f"https://{canned}{ACCOUNTS}"
+    sdk = RESTClient(api_key=NAME, api_secret=SEC1, base_url=canned)
+    ours = cdp_jwt.Client(key_of(), host=canned, ssl_context=trust)
+
+    def get(client: requests.Session | httpx.Client) -> object:
+        headers = {"Authorization": f"Bearer {by_pyjwt(P256)}"}
+        return client.get(url, headers=headers).json()
+
+    with requests.Session() as session, httpx.Client(verify=trust) as client:
+        candidates = {
+            "warm Client.get": lambda: ours.get(ACCOUNTS).json(),
+            "SDK's RESTClient.get": lambda: sdk.get(ACCOUNTS),
+            "requests.Session.get": lambda: get(session),
+            "httpx.Client.get": lambda: get(client),
+        }
+        for call in candidates.values():
+            assert len(call()["accounts"]) == 3
+        report.add(medians(candidates, rounds=500))
+    sdk.session.close()
+
+
+@pytest.mark.bench
+def test_bench_of_cold_calls(medians, report, canned, bundle, key_file, script):
+    command = [sys.executable, MODULE, "GET", ACCOUNTS, "--call", "--host", canned]
+    sdk = script(SDK_CALL, key_file=str(key_file), host=canned)
+    environ = {"CDP_KEY_FILE": key_file, "SSL_CERT_FILE": bundle}
+    candidates = {
+        "cold --call": lambda: printed(command, **environ),
+        "script with the SDK": lambda: printed(sdk, REQUESTS_CA_BUNDLE=bundle),
+    }
+    for call in candidates.values():
+        assert call().count(UUID) == 3
+    report.add(medians(candidates, rounds=40))
+
+
+@pytest.mark.bench
+def test_bench_of_a_module_that_ages(medians, report):
+    """Two copies of the module take turns, one of which has made 99,000 tokens more."""
+    candidates = {}
+    for name, age in {"1,000th": 500, "100,000th token": 99_500}.items():
+        spec = importlib.util.spec_from_file_location(name, MODULE)
+        copy_of_it = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(copy_of_it)
+        key = copy_of_it.ApiKey(NAME, SEC1)
+        candidates[name] = functools.partial(key.rest_jwt, "GET", ACCOUNTS)
+        for _ in range(age):
+            candidates[name]()
+    report.add(medians(candidates, rounds=1000))  # what is meant is in their middle
+
+
+key_of_worker = functools.lru_cache(maxsize=None)(key_of)  # one for each process
+
+
+def make_tokens(count: int) -> None:
+    key = key_of_worker()
+    for _ in range(count):
+        key.rest_jwt("GET", ACCOUNTS)
+
+
+@pytest.mark.bench
+def test_bench_of_workers(medians, report):
+    with contextlib.ExitStack() as pools:
+
+        def tokens(executor: Callable, count: int, **options) -> Callable[[], list]:
+            pool = pools.enter_context(executor(count, **options))
+            return lambda: list(pool.map(make_tokens, [2000 // count] * count))
+
+        processes = functools.partial(
+            tokens, concurrent.futures.ProcessPoolExecutor, mp_context=SPAWN
+        )
+        threads = functools.partial(tokens, concurrent.futures.ThreadPoolExecutor)
+        candidates = {
+            "by 1 process": processes(1),
+            "tokens by 2 processes": processes(2),
+            "by 1 thread": threads(1),
+            "tokens by 4 threads": threads(4),
+            "tokens by 8 threads": threads(8),
+        }
+        found = medians(candidates, rounds=20)
+    report.add({name: 2000 / found[name] for name in found}, each_second)
+
+
+# What a process had at its peak, by the kernel (ru_maxrss, in KiB on Linux). It is asked
+# by a small parent, as a child's figure starts with what its parent holds.
+PEAK = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss * 1024, file=sys.stderr)
+sys.exit(status != 0)
+"""
+MANY_TOKENS = """
+import cdp_jwt
+key = cdp_jwt.ApiKey({name!r}, {secret!r})
+for _ in range({count}):
+    key.rest_jwt("GET", {path!r})
+"""
+
+
+@pytest.mark.bench
+def test_bench_of_memory(report, commands, script, canned, ca_file, key_file):
+    listing = [*commands["command"][:-1], "--call", "--paginate", "--host", canned]
+    candidates = {
+        "peak of the command": commands["command"],
+        "of the least process": commands["least process"],
+        "of the program in the SDK's style": commands["program in the SDK's style"],
+        "peak of 1,000 pages": [*listing, f"{ACCOUNTS}?pages=1000"],
+        "of 10": [*listing, f"{ACCOUNTS}?pages=10"],
+        "peak of 100,000 tokens": script(MANY_TOKENS, count="100_000"),
+        "of 1,000": script(MANY_TOKENS, count="1000"),
+    }
+    environ = {"CDP_KEY_FILE": str(key_file), "SSL_CERT_FILE": ca_file}
+    peaks: dict[str, list[int]] = {name: [] for name in candidates}
+    for name, command in [*candidates.items()] * 3:
+        result = process([sys.executable, "-ISc", PEAK, *command], env=environ)
+        assert result.returncode == 0, result.stderr
+        peaks[name].append(int(result.stderr))
+    report.add({name: statistics.median(peaks[name]) for name in peaks}, mebibytes)
+
+
+# ----------------------------------------------------------------- `make mutants`
+#
+# cosmic-ray's mutants, each tried in a process forked from this one, which has imported
+# all that takes time. Those tests try it that call the function which it changes and
+# take little time, the quickest first; not those that run the file in other processes.
+
+MUTATIONS = (
+    "core/(AddNot|ExceptionReplacer|NumberReplacer|RemoveDecorator|ZeroIterationForLoop"
+    "|Replace(AndWithOr|OrWithAnd|TrueWithFalse|FalseWithTrue)"
+    "|Replace(BreakWithContinue|ContinueWithBreak)"
+    "|ReplaceUnaryOperator_Delete_(Not|USub)"
+    "|ReplaceComparisonOperator_(Eq_NotEq|NotEq_Eq|Is_IsNot|IsNot_Is|Lt_(LtE|GtE)"
+    "|LtE_(Lt|Gt)|Gt_(GtE|LtE)|GtE_(Gt|Lt))"
+    "|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Add|Div_Mul|FloorDiv_Mul|Mod_Mul"
+    "|Pow_Mul|LShift_RShift|BitAnd_BitOr))"
+)
+LONGEST_TEST = 0.3  # seconds; what takes longer tries no mutant
+LEAST_KILLED = 95  # per cent
+WITHOUT_MUTANT = {"copied", "program"}  # fixtures of tests that run the file itself
+
+
+class Selection:
+    """A plugin for pytest: learns what tests take and call, or runs some in this order."""
+
+    def __init__(self, wanted: list[str] | None = None) -> None:
+        self.wanted = wanted
+        self.durations: dict[str, float] = collections.defaultdict(float)
+        self.calls: dict[int, set[str]] = collections.defaultdict(set)
+        self.current = ""
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        order = {test: number for number, test in enumerate(self.wanted or ())}
+        if self.wanted is None:
+            items[:] = [
+                each for each in items if not WITHOUT_MUTANT & {*each.fixturenames}
+            ]
+        else:
+            items[:] = [each for each in items if each.nodeid in order]
+            items.sort(key=lambda each: order[each.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.current = nodeid
+
+    def pytest_runtest_logreport(self, report) -> None:
+        self.durations[report.nodeid] += report.duration if report.passed else 1e9
+
+    def trace(self, frame, event, argument) -> None:
+        """Note which functions of the module a test calls, by their first lines."""
+        if frame.f_code.co_filename == str(MODULE):
+            self.calls[frame.f_code.co_firstlineno].add(self.current)
+
+
+def failures_of(text: str, selection: Selection) -> int:
+    """Run tests on the module with this text; 0 if none fails."""
+    module = types.ModuleType("cdp_jwt")
+    module.__file__ = str(MODULE)
+    sys.modules["cdp_jwt"] = module
+    try:
+        exec(compile(text, str(MODULE), "exec"), vars(module))
+    except Exception:
+        return 1
+    options = ["-p", "no:cacheprovider", "-m", "not hypothesis and not bench"]
+    options.append("--assert=plain")  # to rewrite them takes longer than the tests
+    if selection.wanted is not None:
+        options.append("-x")
+    return pytest.main([*options, str(HERE / "test_cdp_jwt.py")], [selection])
+
+
+def in_a_fork(work: Callable[[], int], seconds: int = 120) -> int:
+    """The id of a process that does `work`, silently, for so many seconds at most."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(null, stream)
+        signal.alarm(seconds)
+        os._exit(work())
+    return child
+
+
+class QuickTests:
+    """The quick ones, in order, and which of them call the function around a line."""
+
+    def __init__(self, text: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "learned.pickle")
+
+            def learn() -> int:
+                learning = Selection()
+                sys.settrace(learning.trace)
+                threading.settrace(learning.trace)
+                code = failures_of(text, learning)
+                path.write_bytes(pickle.dumps((learning.durations, learning.calls)))
+                return code
+
+            os.waitpid(in_a_fork(learn, 1800), 0)
+            durations, self.calls = pickle.loads(path.read_bytes())
+        quick = [test for test in durations if durations[test] < LONGEST_TEST]
+        self.quick = sorted(quick, key=durations.__getitem__)
+        unchanged = in_a_fork(lambda: failures_of(text, Selection(self.quick)), 600)
+        if not quick or os.waitpid(unchanged, 0)[1]:
+            raise SystemExit("the quick tests fail on the module as it is")
+        self.functions = [
+            range(
+                min([node.lineno, *(each.lineno for each in node.decorator_list)]),
+                node.end_lineno + 1,
+            )
+            for top in ast.parse(text).body
+            for node in (top.body if isinstance(top, ast.ClassDef) else [top])
+            if isinstance(node, ast.FunctionDef)
+        ]
+
+    def of(self, line: int) -> list[str]:
+        for lines in self.functions:
+            if line in lines:
+                callers = set().union(*(self.calls.get(each, ()) for each in lines))
+                return [test for test in self.quick if test in callers]
+        return self.quick  # a constant, which any of them may depend on
+
+
+def mutations_of(text: str) -> list[tuple[int, str, int]]:
+    """Line, operator and occurrence of each mutation of sections 3 to 7."""
+    from cosmic_ray import ast as trees
+    from cosmic_ray import plugins
+
+    lines, nodes = text.splitlines(), list(trees.ast_nodes(trees.get_ast(text)))
+    first, last = (
+        next(i for i, line in enumerate(lines) if re.match(rf"# -+ {section}\. ", line))
+        for section in (3, 8)
+    )
+    found = []
+    for name in plugins.operator_names():
+        if re.fullmatch(MUTATIONS, name):
+            positions = plugins.get_operator(name)().mutation_positions
+            starts = [start for node in nodes for start, _ in positions(node)]
+            found += [(line, name, number) for number, (line, _) in enumerate(starts)]
+    return sorted(each for each in found if first < each[0] <= last)
+
+
+def mutated_text(text: str, operator: str, occurrence: int) -> str:
+    from cosmic_ray import mutating, plugins
+
+    return mutating.mutate_code(text, plugins.get_operator(operator)(), occurrence)
+
+
+# Mutants that no test notices, and that are no defect: a fast way that is not taken (for
+# a text without anything to mend; the cache of `uri`), the first or the last of a list of
+# one, an octet more read than is needed to see that it is too many, the size of pieces,
+# `True` or `False` where any item will do, the port, timeout and debug level that stand
+# for none, `>` or `>=` between clocks that never agree to the last bit.
+
+
+def mutants(step: int) -> None:
+    """Try each mutant, or each `step`-th, and show those that no test notices."""
+    text, started = source(), time.monotonic()
+    tests, waiting, running, survivors = (
+        QuickTests(text),
+        mutations_of(text)[::step],
+        {},
+        [],
+    )
+    count = len(waiting)
+    print(f"{count} mutants, {len(tests.quick)} tests", flush=True)
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            line, operator, number = waiting.pop(0)
+
+            def attempt(line=line, operator=operator, number=number) -> int:
+                changed = mutated_text(text, operator, number)
+                return failures_of(changed, Selection(tests.of(line)))
+
+            running[in_a_fork(attempt)] = line, operator, number
+        child, status = os.wait()
+        line, operator, number = running.pop(child)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 5):  # passed, or none
+            survivors.append(line)
+            changed = mutated_text(text, operator, number)
+            shown = list(
+                difflib.unified_diff(text.splitlines(), changed.splitlines(), n=0)
+            )
+            print(f"{line}: {operator}", *shown[3:], sep="\n  ", flush=True)
+    killed, minutes = count - len(survivors), (time.monotonic() - started) / 60
+    share = 100 * killed / count
+    print(
+        f"mutants: {killed} of {count} killed, {share:.1f} %, in {minutes:.0f} minutes"
+    )
+    raise SystemExit(share < LEAST_KILLED)
 
 
 # -------------------------------------------------------------------- `make demo`
