@@ -13,8 +13,8 @@ only the sections above it: one reading from top to bottom audits it.
 Where your private key goes: from its text into `cryptography`, which signs with it. The
 text comes from a file, standard input, the environment or your own call, never from the
 command line, and is not kept. No message, log, repr or pickle holds a byte of it, nor
-does a variable of the functions that take a key, once they have failed. Making a token
-opens no connection.
+does any variable of this module once an error has left it. Making a token opens no
+connection.
 
 In a program:
     import cdp_jwt
@@ -29,6 +29,8 @@ In a shell:
     python cdp_jwt.py GET /api/v3/brokerage/accounts --call     # makes the call
     python cdp_jwt.py check                                     # is all well?
 """
+
+# ---------------------------------------------------------- 1. imports
 
 from __future__ import annotations
 
@@ -48,8 +50,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Union, cast
 try:
     import cryptography
 
-    if cryptography.__version__.startswith(
-        ("0.", "1.", "2.", "3.0", "3.1", "3.2", "3.3")
+    if (
+        int(cryptography.__version__.partition(".")[0]) < 35
+        and cryptography.__version__ != "3.4.8"  # the last one before 35
     ):
         raise ImportError(f"found {cryptography.__version__}")
     from cryptography.exceptions import (
@@ -60,7 +63,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
     from cryptography.hazmat.primitives.hashes import SHA256
-except (ImportError, AttributeError) as error:
+except (ImportError, AttributeError, ValueError) as error:
     install = (
         f"cryptography >= 3.4.8 is needed ({error}); pip install cryptography,"
         " apt install python3-cryptography or dnf install python3-cryptography"
@@ -85,7 +88,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from email.message import Message
     from http.client import HTTPMessage, HTTPResponse
-    from typing import Any, Protocol, TextIO, TypeVar
+    from typing import Any, Optional, Protocol, TextIO, TypeVar
     from urllib.request import OpenerDirector, Request
 
     class HookHeaders(Protocol):
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
 
     PrivateKey = Union[ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey]
     PublicKey = Union[ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey]
+    Params = Optional[Mapping[str, object]]  # of a query
     AnyRequest = TypeVar("AnyRequest", bound=HookRequest)
     AnyKey = TypeVar("AnyKey", bound="ApiKey")
     AnyFunction = TypeVar("AnyFunction", bound=Callable[..., object])
@@ -139,8 +143,8 @@ class InvalidRequestError(CdpError, ValueError):
 class TransportError(CdpError, OSError):
     """There is no answer, or none of use; says why, and what to do.
 
-    `outcome_unknown`: may the request, one that changes something, have been carried
-    out all the same?
+    `outcome_unknown` is True if the request changes something and may have been carried
+    out all the same.
     """
 
     def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
@@ -151,8 +155,8 @@ class TransportError(CdpError, OSError):
 class ApiError(CdpError):
     """An answer outside 200-299: `status`, `headers`, up to 64 KiB of the `body`.
 
-    `hints` are what the evidence at hand says of its cause, the likeliest first;
-    `outcome_unknown` is as in TransportError: True after a 5xx alone.
+    `hints` name its possible causes, the likeliest first. `outcome_unknown` is as in
+    TransportError: it is True only after a 5xx to a request that changes something.
     """
 
     def __init__(
@@ -205,7 +209,8 @@ MAX_SEARCHED: Final = 4096  # characters of such a text that a pattern may run o
 
 def _shown(text: str) -> str:
     """Return a text of a server as a message shows it: short, and without a token."""
-    masked = re.sub(r"eyJ[\w.-]{20,}", "...", text[:MAX_SEARCHED])  # that was sent back
+    # A server may send back the token that it was sent. All begin with {" in base64.
+    masked = re.sub(r"eyJ[\w.-]{20,}", "...", text[:MAX_SEARCHED])
     return _escaped(masked[:MAX_SHOWN])[:MAX_SHOWN]
 
 
@@ -223,42 +228,43 @@ CREATE: Final = "create a CDP API key in the portal"
 KINDS: Final = "Coinbase takes ECDSA P-256 or Ed25519"
 
 
-def _without_frames(error: BaseException) -> BaseException:
-    """Return an error that says the same, without the functions it passed through."""
-    if isinstance(error, CdpError):
-        return type(error)(str(error))
-    passed = error.__traceback__.tb_next if error.__traceback__ else None
-    if isinstance(error, TypeError) and not passed:
-        return TypeError(str(error))  # the arguments do not fit the function
-    kind = type(error).__name__
-    # Its text may hold key text, its type does not. A panic of Rust is no Exception.
-    if isinstance(error, Exception) or kind == "PanicException":
-        return InvalidKeyError(
-            f"an unexpected {kind}; are all arguments as documented?"
-        )
-    # Ctrl-C, an exit or a cancellation goes on as it is, whatever it carries.
-    error.__cause__ = None
-    error.__context__ = None
-    return error.with_traceback(None)
-
-
-def _drops_arguments(function: AnyFunction) -> AnyFunction:
+def _drops_frames(function: AnyFunction) -> AnyFunction:
     """Decorate a public function that may be given key text, rightly or by mistake.
 
     Error reporters (pytest, sentry-sdk, rich) show the variables of each function that
-    an error has passed through. This one drops its arguments, and raises a new error.
+    an error has passed through. Here it loses all of these, and this one drops its own.
     """
 
     @wraps(function)
     def call(*arguments: object, **options: object) -> object:
         try:
             return function(*arguments, **options)
-        except BaseException as error:
-            refusal = _without_frames(error)
+        except BaseException as error:  # Ctrl-C as well
+            error.__cause__ = None
+            error.__context__ = None
+            failure = error.with_traceback(None)
         del arguments, options
-        raise refusal
+        try:
+            raise failure
+        finally:
+            del failure  # or the error and this frame would keep each other
 
     return cast("AnyFunction", call)
+
+
+@contextlib.contextmanager
+def _only_key_errors() -> Generator[None, None, None]:
+    """Put an InvalidKeyError in place of any other, whose text may hold key text."""
+    try:
+        yield
+    except CdpError:
+        raise
+    except BaseException as error:
+        kind = type(error).__name__
+        if isinstance(error, Exception) or kind == "PanicException":  # one of Rust's
+            advice = "are all arguments as documented?"
+            raise InvalidKeyError(f"an unexpected {kind}; {advice}") from None
+        raise
 
 
 # ---------------------------------------------------------- 3. keys: text -> parsed key
@@ -376,18 +382,16 @@ def _p256_key(secret: bytes, public: bytes) -> ec.EllipticCurvePrivateKey:
     """Return the key of the scalar `secret`, if `public` is its point, x and y."""
     scalar = int.from_bytes(secret, "big")
     if not 0 < scalar < P256_ORDER:  # cryptography up to 42 lets some others pass
-        raise InvalidKeyError(
-            f"this key is damaged: its secret is no P-256 key; {AGAIN}"
-        )
+        damage = "its secret part is too small or too large for P-256"
+        raise InvalidKeyError(f"this key is damaged: {damage}; {AGAIN}")
     try:
         key = ec.derive_private_key(scalar, ec.SECP256R1())
     except Exception as error:
         raise _refused_by_openssl(error) from None
     point = key.public_key().public_numbers()
     if public != point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big"):
-        raise InvalidKeyError(
-            f"this key is damaged: its public part is not that of its secret; {AGAIN}"
-        )
+        damage = "its public part is not that of its secret"
+        raise InvalidKeyError(f"this key is damaged: {damage}; {AGAIN}")
     return key
 
 
@@ -443,10 +447,10 @@ def _looks_like_key(text: str, shortest: int = 32) -> bool:
         return True
     if len(_base64(text)) in (32, 48, 64, 121, 138) and _is_mixed(text):
         return True
-    # Base64 has such runs, and so have the secrets of legacy keys; the last is hex.
-    runs = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}|[0-9a-fA-F]{{64}}"
-    found = re.findall(runs, "".join(text.split())[:MAX_SEARCHED])
-    return any(_is_mixed(run) or len(run) == 64 for run in found)
+    # Base64 has such runs, and so have the secrets of legacy keys. Hex has one of 64.
+    run_of_base64 = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}"
+    runs = re.findall(run_of_base64, "".join(text.split())[:MAX_SEARCHED])
+    return any(_is_mixed(run) or len(run) == 64 for run in runs)
 
 
 # What editors, shells, CI systems and secret stores do to a key, and how it is mended.
@@ -470,13 +474,14 @@ def _without_field(text: str) -> str:
 
 
 def _with_line_breaks(text: str) -> str:
-    while "\\\\" in text:  # escaped again with each layer of JSON or shell
-        text = text.replace("\\\\", "\\")
-    for written in ("\\r\\n", "\\n", "\\r", "\\\r\n", "\\\n"):
+    r"""Put line breaks where \n is written, or a backslash at the end of a line."""
+    while r"\\" in text:  # escaped again with each layer of JSON or shell
+        text = text.replace(r"\\", "\\")
+    for written in (r"\r\n", r"\n", r"\r", "\\\r\n", "\\\n"):
         text = text.replace(written, "\n")
     if "-----" in text:  # PowerShell's way; elsewhere a backquote is a quote
         text = text.replace("`r", "").replace("`n", "\n")
-    return text.replace("\\/", "/")  # as PHP writes it in JSON
+    return text.replace(r"\/", "/")  # as PHP writes it in JSON
 
 
 def _without_percents(text: str) -> str:
@@ -578,13 +583,14 @@ def _unfilled(text: str) -> str:
     has_braces = ("{" in text and "}" in text) or ("<" in text and ">" in text)
     words = ("your ", "your_", "your-", "org_id", "key_id", "...", "…")
     has_words = any(word in lower for word in words)
-    if lower in UNFILLED or has_braces or has_words or not text.strip("xX*"):
+    is_blank = not text.strip("xX*")
+    if lower in UNFILLED or has_braces or has_words or is_blank:
         return "a placeholder; put the value there, from the key file"
     return ""
 
 
 def _kind(octets: bytes) -> str:
-    """Name what `cryptography` finds in octets that no key of ours is in; else ""."""
+    """Name what `cryptography` finds in octets that have no known layout, or ""."""
     # Slow to import, and needed only for a refusal.
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -645,9 +651,9 @@ class _KeyText(NamedTuple):
 
 
 def _parse_json(text: str, name: object) -> _KeyText:
-    """Return what is in a key file's JSON; `name`, if given, must be one of its names.
+    """Return what is in a key file's JSON.
 
-    It need not be there if the file has no name at all.
+    If a `name` is given and the file has any, it must be one of these.
     """
     if text.startswith("["):
         raise InvalidKeyError(f"this is JSON, but an array; {PASTE}")
@@ -737,7 +743,8 @@ def _without_eaten_breaks(body: str) -> str:
         width = 64 + len(rest)
         lines = [body[i : i + width] for i in range(len(rest), len(body), width)]
         is_eaten = body.startswith(rest) and all(line.endswith(rest) for line in lines)
-        if is_eaten and rest not in lines:
+        has_empty_line = rest in lines
+        if is_eaten and not has_empty_line:
             return "".join(line.removesuffix(rest) for line in lines)
     return body
 
@@ -835,9 +842,11 @@ class _ParsedKey(NamedTuple):
     private_key: PrivateKey
     repairs: tuple[str, ...]
     warnings: tuple[str, ...]
+    allowed_ips: tuple[str, ...]
 
 
-def _parse_key(name: object, secret: object) -> _ParsedKey:
+@_only_key_errors()
+def _parse_key(name: object, secret: object, allowed_ips: object) -> _ParsedKey:
     repairs: list[str] = []
     warnings: list[str] = []
     good_name = _parse_name(name, secret, repairs)
@@ -849,7 +858,15 @@ def _parse_key(name: object, secret: object) -> _ParsedKey:
             "the secret is a bare seed, without its public part: nothing can prove that"
             " it is whole"
         )
-    return _ParsedKey(good_name, found.private_key, tuple(repairs), tuple(warnings))
+    is_one = isinstance(allowed_ips, str)
+    addresses = [allowed_ips] if is_one else cast("Iterable[object]", allowed_ips)
+    return _ParsedKey(
+        good_name,
+        found.private_key,
+        tuple(repairs),
+        tuple(warnings),
+        tuple(_exact_text(each) or str(each) for each in addresses),
+    )
 
 
 # Where a key comes from: a file, or the environment.
@@ -890,6 +907,7 @@ def _read(path: str, limit: int = -1) -> bytes:
         raise OSError(0, "closed, or not a path") from None
 
 
+@_only_key_errors()
 def _read_key_file(path: object, name: object, fallback_name: str = "") -> _KeyText:
     """Read a key file; `fallback_name` is only for one that has no name itself."""
     place = _path_text(path)
@@ -994,6 +1012,7 @@ def _key_file_variable(environ: Mapping[str, str | None]) -> str:
     return _variable(environ, "CDP_KEY_FILE").strip(QUOTES + " ")
 
 
+@_only_key_errors()
 def _read_environment(environ: Mapping[str, str | None]) -> _KeyText:
     """Return the key of CDP_KEY_FILE, or of the first pair that is complete."""
     path = _key_file_variable(environ)
@@ -1028,18 +1047,18 @@ def _base64url(octets: bytes) -> bytes:
 def _raw_signature(der: bytes) -> bytes:
     """RFC 7518, section 3.4: r and s in 32 octets each, not the DER that OpenSSL gives.
 
-    In DER (X.690, section 8) each has its size in front and no leading zeros, but one
-    where its first bit is set. (`decode_dss_signature` would take a tenth of the time
-    of a signature.)
+    That is (X.690, section 8) 30 and the size of the rest; 02, the size of r, r; and
+    02, the size of s, s. Either has no leading zeros, but one if its first bit is set.
+    (`decode_dss_signature` would add a tenth to the time that signing takes.)
     """
-    r_size = der[3]  # after 30, the size of both, and 02
+    r_size = der[3]
     r = der[4 : 4 + r_size]
-    s = der[4 + r_size + 2 :]  # after 02 and its own size
+    s = der[4 + r_size + 2 :]
     return r.lstrip(b"\0").rjust(32, b"\0") + s.lstrip(b"\0").rjust(32, b"\0")
 
 
 def _signer(private_key: PrivateKey) -> tuple[str, Callable[[bytes], bytes]]:
-    """Return `alg` and the function that signs so; here, as the two must agree."""
+    """Return `alg` and the function that signs by it: the two must agree."""
     if isinstance(private_key, ed25519.Ed25519PrivateKey):
         return "EdDSA", private_key.sign  # RFC 8037, section 3.1
     sign = private_key.sign
@@ -1135,11 +1154,12 @@ def _checked_path(path: str) -> str:
         )
     advice = "it looks like a placeholder; put the value there"
     _refuse(PLACEHOLDER, path, "path", advice)
-    _refuse(ENCODED_PLACEHOLDER, path.partition("?")[0] or "/", "path", advice)
     _refuse(NOT_IN_PATH, path, "path", "remove or encode it")
     if not path.startswith("/") or path.startswith("//"):
         raise InvalidRequestError("the path does not begin with exactly one /")
-    segments = path.partition("?")[0].lower().replace("%2e", ".").split("/")
+    without_query = path.partition("?")[0]
+    _refuse(ENCODED_PLACEHOLDER, without_query, "path", advice)
+    segments = without_query.lower().replace("%2e", ".").split("/")
     if "." in segments or ".." in segments:
         raise InvalidRequestError("the path has a segment . or ..; resolve it")
     return path
@@ -1190,7 +1210,7 @@ def _doubts(host: str, path: str) -> list[str]:
     return doubts
 
 
-@_drops_arguments
+@_drops_frames
 def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
     """Return the `uri` claim: "GET api.coinbase.com/api/v3/brokerage/accounts".
 
@@ -1203,8 +1223,8 @@ def _uri_claim(method: str, url_or_path: str, host: str) -> str:
     return f',"uri":{json.dumps(_target(method, url_or_path, host).uri)}'
 
 
-# Requests recur, and a claim takes a fifth of a signature's time. For exact texts
-# alone, as those of a subclass may compare equal without being so.
+# Requests recur, and to make a claim takes a fifth of the time of a signature. Only for
+# arguments of type `str`: a text of a subclass may claim to be equal to another one.
 _remembered_claim = lru_cache(_uri_claim)
 
 
@@ -1246,7 +1266,7 @@ class ApiKey:
     __slots__ = ("_name_json", "_private_key", "_public_key", "_sign", "algorithm",
                  "allowed_ips", "name", "repairs", "warnings")  # fmt: skip
 
-    @_drops_arguments
+    @_drops_frames
     def __init__(self, name: str, secret: str, allowed_ips: Iterable[str] = ()) -> None:
         """Parse a key's name and secret; InvalidKeyError says why they are none.
 
@@ -1255,20 +1275,18 @@ class ApiKey:
         public key), of 32 (the seed alone) or of 121 (SEC1 without its PEM lines); or
         base64 of a PEM or a key file, or the key file's JSON.
         """
-        parsed = _parse_key(name, secret)
+        parsed = _parse_key(name, secret, allowed_ips)
         self._private_key = parsed.private_key
         self._public_key: PublicKey = parsed.private_key.public_key()
         self.algorithm, self._sign = _signer(self._private_key)
         self.name = parsed.name
         self.repairs = parsed.repairs
         self.warnings = parsed.warnings
-        is_one = isinstance(allowed_ips, str)
-        listed = [allowed_ips] if is_one else allowed_ips
-        self.allowed_ips = tuple(_exact_text(each) or str(each) for each in listed)
+        self.allowed_ips = parsed.allowed_ips
         self._name_json = json.dumps(parsed.name)
 
     @classmethod
-    @_drops_arguments
+    @_drops_frames
     def from_file(
         cls: type[AnyKey], path: str | os.PathLike[str], name: str | None = None
     ) -> AnyKey:
@@ -1280,7 +1298,7 @@ class ApiKey:
         return _load(cls, _read_key_file(path, name))
 
     @classmethod
-    @_drops_arguments
+    @_drops_frames
     def from_env(
         cls: type[AnyKey], environ: Mapping[str, str | None] | None = None
     ) -> AnyKey:
@@ -1292,7 +1310,7 @@ class ApiKey:
         variables = os.environ if environ is None else environ
         return _load(cls, _read_environment(variables))
 
-    @_drops_arguments
+    @_drops_frames
     def rest_jwt(
         self,
         method: str,
@@ -1309,12 +1327,11 @@ class ApiKey:
         or as an aware datetime, by default 5 s ago. InvalidRequestError says what is
         wrong with an argument.
         """
-        # A subclass of str may equal a text that it does not hold: none is remembered.
         are_exact = type(method) is type(url_or_path) is type(host) is str
         claim_of = _remembered_claim if are_exact else _uri_claim
         return self._issue(claim_of(method, url_or_path, host), _start(not_before))
 
-    @_drops_arguments
+    @_drops_frames
     def ws_jwt(self, *, not_before: int | datetime | None = None) -> str:
         """Return a token for one WebSocket message; `not_before` as in `rest_jwt`."""
         return self._issue("", _start(not_before))
@@ -1330,7 +1347,7 @@ class ApiKey:
         claims = f'{{"sub":{name},"iss":"cdp","nbf":{nbf},"exp":{exp}{uri_claim}}}'
         return _jws(header, claims, self._sign)
 
-    @_drops_arguments
+    @_drops_frames
     def __call__(self, request: AnyRequest) -> AnyRequest:
         """Sign one request of requests or httpx: `requests.get(url, auth=key)`.
 
@@ -1364,25 +1381,31 @@ class ApiKey:
         raise TypeError("an ApiKey is not pickled: its private key stays here")
 
 
-def _made(make: type[AnyKey], found: _KeyText) -> AnyKey:
-    """Return the key of a file or of the environment."""
-    with _prefixing_errors(found.source):
-        return make(
-            cast("str", found.name), cast("str", found.secret), found.allowed_ips
-        )
+def _parsed_into(kind: type[AnyKey], text: _KeyText) -> AnyKey:
+    """Return the key of a file or of the environment, as an ApiKey or a subclass."""
+    with _prefixing_errors(text.source):
+        return kind(cast("str", text.name), cast("str", text.secret), text.allowed_ips)
 
 
-def _load(make: type[AnyKey], found: _KeyText) -> AnyKey:
-    """Return the key of a file or of the environment, and log what is loose there."""
-    key = _made(make, found)
-    warnings = found.warnings
-    del found  # a log's handler might show the variables of this function
+def _load(kind: type[AnyKey], text: _KeyText) -> AnyKey:
+    """Do the same, and log what is wrong with the file."""
+    key = _parsed_into(kind, text)
+    warnings = text.warnings
+    del text  # a handler of the log might show the variables of this function
     for warning in warnings:
         _logger().warning("%s", warning)
     return key
 
 
-@_drops_arguments
+def _checked_key(key: object) -> ApiKey | None:
+    if key is None or isinstance(key, ApiKey):
+        return key
+    raise InvalidRequestError(
+        f"key is {type(key).__name__}; expected an ApiKey: see ApiKey.from_file"
+    )
+
+
+@_drops_frames
 def ws_message(
     channel: str,
     product_ids: Iterable[str] | None = (),
@@ -1412,10 +1435,9 @@ def _ws_message(channel: object, products: object, key: object, kind: object) ->
         raise InvalidRequestError("type is neither 'subscribe' nor 'unsubscribe'")
     message["channel"] = _checked_channel(_text(channel, "channel"))
     message["product_ids"] = _product_ids(products)
-    if isinstance(key, ApiKey):
-        message["jwt"] = key.ws_jwt()
-    elif key is not None:
-        raise InvalidRequestError(f"key is {type(key).__name__}; expected an ApiKey")
+    signing_key = _checked_key(key)
+    if signing_key:
+        message["jwt"] = signing_key.ws_jwt()
     elif message["channel"] in NEED_KEY:
         raise InvalidRequestError(f"the channel {message['channel']} needs a key")
     return json.dumps(message)
@@ -1466,22 +1488,19 @@ def _given_uri_claim(uri: str) -> str:
     is_whole = rest.startswith("/") or "://" in rest
     url = rest if is_whole else f"https://{rest}"
     right = _target(method, url, DEFAULT_HOST).uri
-    if uri != right and _looks_like_key(right):
-        raise InvalidRequestError("Coinbase answers this uri with a 401")
     if uri != right:
-        raise InvalidRequestError(
-            f"Coinbase answers this uri with a 401; use {right!r}"
-        )
+        advice = "" if _looks_like_key(right) else f"; use {right!r}"
+        raise InvalidRequestError(f"Coinbase answers this uri with a 401{advice}")
     return _uri_claim(method, url, DEFAULT_HOST)
 
 
-@_drops_arguments
+@_drops_frames
 def build_ws_jwt(key_var: str, secret_var: str) -> str:
     """Return a token for one WebSocket message; arguments and errors as in `ApiKey`."""
     return _remembered_key(key_var, secret_var).ws_jwt()
 
 
-@_drops_arguments
+@_drops_frames
 def build_rest_jwt(uri: str, key_var: str, secret_var: str) -> str:
     """Return a token for one REST request; `uri` is what `format_jwt_uri` returns.
 
@@ -1832,7 +1851,7 @@ def _checked_now(now: object) -> float:
     raise InvalidRequestError("now is not a time in epoch seconds, as time.time() is")
 
 
-@_drops_arguments
+@_drops_frames
 def inspect_jwt(
     token: str, *, key: ApiKey | None = None, now: float | None = None
 ) -> Inspection:
@@ -1847,7 +1866,8 @@ def inspect_jwt(
         InvalidRequestError: `token` is not text, or empty; `now` is no such time.
     """
     now = time.time() if now is None else _checked_now(now)
-    return _inspect(_token_in(_text(token, "token")), key, now).inspection
+    text = _token_in(_text(token, "token"))
+    return _inspect(text, _checked_key(key), now).inspection
 
 
 def _inspect(text: str, key: ApiKey | None, now: float) -> _Verdict:
@@ -1889,12 +1909,17 @@ def _check_jwt(
 # What an answer says.
 
 
-def _http_date(text: str | None) -> float | None:
+def _header_text(headers: Message, name: str) -> str:
+    """Return a header's value, cut to what patterns may run over; "" without one."""
+    return str(headers.get(name, ""))[:MAX_SEARCHED]
+
+
+def _http_date(text: str) -> float | None:
     """Return the epoch seconds of an HTTP date (RFC 9110, section 5.6.7)."""
     from email.utils import mktime_tz, parsedate_tz
 
     try:
-        date = parsedate_tz(text or "")
+        date = parsedate_tz(text)
         return float(mktime_tz(date)) if date else None
     except (IndexError, ValueError, OverflowError):
         return None
@@ -1903,9 +1928,11 @@ def _http_date(text: str | None) -> float | None:
 def _hints(
     target: _Target, key: ApiKey | None, answer: Response, *, is_late: bool
 ) -> Iterator[str]:
-    """Say what a refusal's evidence shows; what it does not show is called possible."""
+    """Say what a refusal's evidence shows; what it does not show is called possible.
+
+    The `answer` is what a Client (in the next section) has received.
+    """
     status = answer.status
-    headers = answer.headers
     doubts = _doubts(target.host, target.path)
     if status in (401, 403, 404):
         yield from doubts
@@ -1920,16 +1947,19 @@ def _hints(
     elif status in (401, 403) and key:
         if key.allowed_ips:
             listed = _shown(", ".join(key.allowed_ips))
-            yield f"possible: this machine's address is none that it allows: {listed}"
+            yield f"possible: this machine's IP address is not one it allows: {listed}"
         if not (doubts or is_late or key.warnings):
-            date = _http_date(str(headers.get("Date", ""))[:MAX_SEARCHED])
+            date = _http_date(_header_text(answer.headers, "Date"))
             yield _last_resort(target, key, date is not None)
     if status == 429:
-        names = [f"x-ratelimit-{each}" for each in ("limit", "remaining", "reset")]
-        told = [f"{name} {headers[name]}" for name in names if name in headers]
-        said = _shown(", ".join(told))
-        used_up = "the rate limit is used up"
-        yield f"{used_up}: {said}" if said else used_up
+        yield _rate_limit(answer.headers)
+
+
+def _rate_limit(headers: Message) -> str:
+    names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+    told = [f"{name} {headers[name]}" for name in names if name in headers]
+    used_up = "the rate limit is used up"
+    return f"{used_up}: {_shown(', '.join(told))}" if told else used_up
 
 
 def _last_resort(target: _Target, key: ApiKey, is_clock_compared: bool) -> str:
@@ -1944,8 +1974,8 @@ def _last_resort(target: _Target, key: ApiKey, is_clock_compared: bool) -> str:
     if jwt.claims["uri"] == target.uri:
         ruled_out.append("uri equal to the request")
     return (
-        "possible: the key was deleted, or lacks a permission (what else it might be is"
-        f" ruled out: {', '.join(ruled_out)})"
+        "possible: the key was deleted, or lacks a permission (other causes are ruled"
+        f" out: {', '.join(ruled_out)})"
     )
 
 
@@ -1959,6 +1989,7 @@ MAX_HEAD: Final = 64 * 1024  # octets of status line, headers and chunk sizes
 MAX_ERROR_BODY: Final = 64 * 1024  # octets
 MAX_IDLE: Final = 30.0  # seconds; after that a proxy may have dropped the connection
 MAX_AHEAD: Final = 86400  # seconds; no server gets a token for next week
+LEAST_TIMEOUT: Final = 0.001  # seconds
 TRY_AGAIN: Final = "try again"
 UNKNOWN_OUTCOME: Final = (
     "it may have been carried out and was not sent again: look for it first, an order"
@@ -2282,8 +2313,8 @@ def _proxy_refusal(answer: HTTPResponse, *, has_password: bool) -> _CallError:
     schemes = _schemes(answer.headers.get_all("Proxy-Authenticate", []))
     if schemes and "basic" not in schemes:
         name = PROXY_SCHEMES.get(schemes[0], schemes[0])
-        reason = f"the proxy asks for {_shown(name)}, which is not spoken here"
-        advice = "put a proxy of your own before it that does, such as px or cntlm"
+        reason = f"the proxy asks for {_shown(name)}, which this file cannot do"
+        advice = "go through a local proxy that can, such as px or cntlm"
         return _CallError(reason, advice, is_lasting=True)
     if has_password:
         reason = "the proxy refused these credentials"
@@ -2306,7 +2337,7 @@ UNKNOWN_CA: Final = (2, 18, 19, 20, 21)  # these are OpenSSL's X509_V_ERR_... nu
 NOT_YET_VALID: Final = 9
 EXPIRED: Final = 10
 OTHER_HOST: Final = (62, 64)
-NOT_STRICT: Final = range(80, 95)  # of RFC 5280; Python 3.13 is the first to be strict
+STRICT_ONLY: Final = range(80, 95)  # from Python 3.13 on, RFC 5280 is enforced
 
 
 def _start_tls(
@@ -2339,7 +2370,7 @@ def _certificate_failure(code: int) -> _CallError:
         missing = _missing_authorities()
         reason += f" ({missing})" if missing else ""
         advice = "for a private CA set SSL_CERT_FILE or ssl_context"
-    elif code in NOT_STRICT:
+    elif code in STRICT_ONLY:
         reason = "its CA breaks RFC 5280: Python >= 3.13 refuses it"
         advice = "reissue the CA"
     return _CallError(reason, advice, is_lasting=True)
@@ -2347,13 +2378,14 @@ def _certificate_failure(code: int) -> _CallError:
 
 def _missing_authorities() -> str:
     """Name the variable that says where the CAs are, if nothing is there."""
-    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        path = os.environ.get(variable)
-        if path is None or os.path.exists(path):
-            continue
-        is_list = variable == "SSL_CERT_DIR"
-        if not is_list or not any(map(os.path.exists, path.split(os.pathsep))):
-            return f"{variable} does not exist: {_shown(path)}"
+    file = os.environ.get("SSL_CERT_FILE")
+    if file is not None and not os.path.exists(file):
+        return f"SSL_CERT_FILE does not exist: {_shown(file)}"
+    folders = os.environ.get("SSL_CERT_DIR")
+    if folders is not None and not any(
+        os.path.exists(folder) for folder in folders.split(os.pathsep)
+    ):
+        return f"SSL_CERT_DIR does not exist: {_shown(folders)}"
     return ""
 
 
@@ -2427,9 +2459,10 @@ def _body(answer: HTTPResponse, octets: _Octets, limit: int) -> bytes:
     octets.allow_body(limit)
     body = bytearray()  # in pieces: 3.9 would set aside all that is asked for
     try:
-        while piece := answer.read(
-            min(65536, limit + 1 - len(body))
-        ):  # or read(0): b""
+        while len(body) <= limit:
+            piece = answer.read(min(65536, limit + 1 - len(body)))
+            if not piece:
+                break
             body += piece
     except _TooLongError:
         raise _oversized() from None
@@ -2550,7 +2583,7 @@ def _pop(idle: list[_Idle]) -> _Idle | None:
 def _prune(idle: list[_Idle]) -> None:
     """Close what is too old, and what the server has closed or written to."""
     now = time.time()
-    found = [*idle]  # what other threads take meanwhile, and put back, is another item
+    found = [*idle]  # a copy, as other threads take items out meanwhile
     ended = _readable(found)
     for each in found:
         is_fresh = 0 <= now - each.since < MAX_IDLE  # the clock may have been set back
@@ -2596,7 +2629,7 @@ def _opener(exchange: Callable[[Request], Response]) -> OpenerDirector:
 # Arguments -> request.
 
 
-def _with_query(url_or_path: str, params: Mapping[str, object]) -> str:
+def _with_query(url_or_path: str, params: Params) -> str:
     from urllib.parse import quote, urlencode
 
     url_or_path = _text(url_or_path, "path")
@@ -2659,7 +2692,7 @@ def _json_body(value: object, method: str) -> bytes | None:
         problem = _not_json(value, "")
     except RecursionError:
         problem = "a part that contains itself, or that is nested too deeply"
-    raise InvalidRequestError(f"the body has {problem or 'a number JSON lacks'}")
+    raise InvalidRequestError(f"the body has {problem or 'a number JSON has not'}")
 
 
 def _not_json(value: object, place: str) -> str:
@@ -2738,17 +2771,12 @@ def _refused(
     return _FailedAttempt(error, may_try_again, wait)
 
 
-def _header(response: Response, name: str) -> str:
-    """Return a header's value, cut to what patterns may run over; "" without one."""
-    return str(response.headers.get(name, ""))[:MAX_SEARCHED]
-
-
 def _server_message(response: Response) -> str:
     """Return what a server says of an error, as it is shown."""
     if response._unread:
         return response._unread
     if response.status // 100 == 3:
-        host = _host_of(_header(response, "Location"))
+        host = _host_of(_header_text(response.headers, "Location"))
         return f"a redirect to {_shown(host) or 'the same host'}, not followed"
     return _shown(_message_in(response.body).strip()) or "no message"
 
@@ -2781,7 +2809,7 @@ def _message_in(body: bytes) -> str:
 
 def _retry_after(response: Response) -> float | None:
     """Return the seconds of `Retry-After` (RFC 9110, section 10.2.3), if given."""
-    text = _header(response, "Retry-After")
+    text = _header_text(response.headers, "Retry-After")
     if re.fullmatch("[0-9]{1,6}", text):
         return float(text)
     date = _http_date(text)
@@ -2790,7 +2818,7 @@ def _retry_after(response: Response) -> float | None:
 
 def _seconds_ahead(response: Response, nbf: int | None) -> int | None:
     """Return how far a server's clock is ahead, if that explains its 401."""
-    server = _http_date(_header(response, "Date"))
+    server = _http_date(_header_text(response.headers, "Date"))
     if response.status != 401 or nbf is None or server is None:
         return None
     if nbf <= server < nbf + LIFETIME:
@@ -2798,18 +2826,10 @@ def _seconds_ahead(response: Response, nbf: int | None) -> int | None:
     return int(server - time.time())
 
 
-def _checked_key(key: object) -> ApiKey | None:
-    if key is None or isinstance(key, ApiKey):
-        return key
-    raise InvalidRequestError(
-        f"key is {type(key).__name__}; expected what ApiKey.from_file(path) returns"
-    )
-
-
 def _check_number(name: str, value: object, least: float, most: float) -> None:
     if not isinstance(value, (int, float)) or not least <= value < most:
         raise InvalidRequestError(
-            f"{name} is not a number from {least:g} to {most:g}; mend or omit it"
+            f"{name} is not a number from {least:g} to {most:g}; correct it"
         )
 
 
@@ -2872,7 +2892,7 @@ class Client:
             It must verify the server; its minimum is raised to TLS 1.2.
     """
 
-    @_drops_arguments
+    @_drops_frames
     def __init__(
         self,
         key: ApiKey | None = None,
@@ -2896,7 +2916,7 @@ class Client:
             import_module(name)
         self._key = _checked_key(key)
         self._host = _checked_host(_text(host, "host"))
-        _check_number("timeout", timeout, 0.001, 1e6)
+        _check_number("timeout", timeout, LEAST_TIMEOUT, 1e6)
         _check_number("retries", retries, 0, 1e6)
         _check_number("max_body", max_body, 0, 2**40)
         self._timeout = timeout
@@ -2905,12 +2925,13 @@ class Client:
         self._connections = _Connections(_checked_context(ssl_context), max_body)
         self._opener = _opener(self._connections.exchange)
 
+    @_drops_frames
     def request(
         self,
         method: str,
         url_or_path: str,
         *,
-        params: Mapping[str, object] | None = None,
+        params: Params = None,
         json: object = None,
     ) -> Response:
         """Sign and send a request; return the answer if its status is 200-299.
@@ -2925,58 +2946,44 @@ class Client:
             ApiError: another status. TransportError: no answer, or none of use.
             InvalidRequestError: an argument is wrong; nothing was sent.
         """
-        target = _target(method, _with_query(url_or_path, params or {}), self._host)
+        target = _target(method, _with_query(url_or_path, params), self._host)
         body = _json_body(json, target.method)
         return self._deliver(target, body, time.monotonic() + self._timeout)
 
-    def get(
-        self, url_or_path: str, *, params: Mapping[str, object] | None = None
-    ) -> Response:
+    @_drops_frames
+    def get(self, url_or_path: str, *, params: Params = None) -> Response:
         """GET; arguments and errors as in `request`."""
         return self.request("GET", url_or_path, params=params)
 
-    def head(
-        self, url_or_path: str, *, params: Mapping[str, object] | None = None
-    ) -> Response:
+    @_drops_frames
+    def head(self, url_or_path: str, *, params: Params = None) -> Response:
         """HEAD; arguments and errors as in `request`."""
         return self.request("HEAD", url_or_path, params=params)
 
+    @_drops_frames
     def post(
-        self,
-        url_or_path: str,
-        *,
-        params: Mapping[str, object] | None = None,
-        json: object = None,
+        self, url_or_path: str, *, params: Params = None, json: object = None
     ) -> Response:
         """POST; arguments and errors as in `request`."""
         return self.request("POST", url_or_path, params=params, json=json)
 
+    @_drops_frames
     def put(
-        self,
-        url_or_path: str,
-        *,
-        params: Mapping[str, object] | None = None,
-        json: object = None,
+        self, url_or_path: str, *, params: Params = None, json: object = None
     ) -> Response:
         """PUT; arguments and errors as in `request`."""
         return self.request("PUT", url_or_path, params=params, json=json)
 
+    @_drops_frames
     def patch(
-        self,
-        url_or_path: str,
-        *,
-        params: Mapping[str, object] | None = None,
-        json: object = None,
+        self, url_or_path: str, *, params: Params = None, json: object = None
     ) -> Response:
         """PATCH; arguments and errors as in `request`."""
         return self.request("PATCH", url_or_path, params=params, json=json)
 
+    @_drops_frames
     def delete(
-        self,
-        url_or_path: str,
-        *,
-        params: Mapping[str, object] | None = None,
-        json: object = None,
+        self, url_or_path: str, *, params: Params = None, json: object = None
     ) -> Response:
         """DELETE; arguments and errors as in `request`."""
         return self.request("DELETE", url_or_path, params=params, json=json)
@@ -3057,17 +3064,19 @@ class Client:
         difference = f"{-ahead:+d} s from the server's"
         _logger().warning("%s", f"this clock is {difference}; the server's is used")
 
-    def pages(
-        self, path: str, params: Mapping[str, object] | None = None
-    ) -> Iterator[Response]:
-        """Yield the pages of a list, by `cursor` or `next_uri`, one at a time.
+    @_drops_frames
+    def pages(self, path: str, params: Params = None) -> Iterator[Response]:
+        """Return the pages of a list, by `cursor` or `next_uri`, one at a time.
 
         The message of an error in between says where to go on: a cursor is one of the
         `params`, and refused in the path.
         """
-        target = _target("GET", path, self._host)
-        _refuse_cursor(target.path)
-        query = dict(params or {})
+        _refuse_cursor(_target("GET", path, self._host).path)
+        _with_query(path, params)  # which says what is wrong with them
+        return self._pages(path, dict(params or {}))
+
+    def _pages(self, path: str, query: dict[str, object]) -> Iterator[Response]:
+        host = _target("GET", path, self._host).host
         place = ""  # of the page, if it is not the first
         seen: set[int] = set()  # hashes, as a cursor may be long
         while True:
@@ -3083,7 +3092,7 @@ class Client:
             cursor = "" if page.get("has_next") is False else _cursor(page)
             if next_uri:
                 place = _path_on_host(next_uri)
-                path = f"https://{target.host}{place}"
+                path = f"https://{host}{place}"
                 query = {}
             elif cursor:
                 place = f"cursor={cursor}"
@@ -3261,13 +3270,13 @@ def _listening(
             if record.thread == this_thread:
                 is_warning = record.levelno >= logging.WARNING
                 tell("warning" if is_warning else "note", record.getMessage())
-            elif is_alone and logging.lastResort:  # which this handler would silence
+            elif has_no_other and logging.lastResort:  # which this handler silences
                 logging.lastResort.handle(record)
 
     logger = _logger()
     listener = Listener()
     level = logger.level
-    is_alone = not logger.hasHandlers()
+    has_no_other = not logger.hasHandlers()
     if is_verbose:
         logger.setLevel(logging.DEBUG)
     logger.addHandler(listener)
@@ -3376,6 +3385,7 @@ OPTIONS: Final = (
     _Option("--version", "", EVERY, ""),
 )  # fmt: skip
 NAMED: Final = {option.name: option for option in OPTIONS}
+SHORT: Final = {"-h": "--help", "-V": "--version"}
 
 
 class _UsageError(CdpError):
@@ -3417,7 +3427,7 @@ def _parse_arguments(arguments: Sequence[str]) -> _CommandLine:
             line.words.append(argument)
             continue
         name, equals, value = argument.partition("=")
-        option = NAMED.get("--help" if name == "-h" else name)
+        option = NAMED.get(SHORT.get(name, name))
         if option is None:
             raise _UsageError(_unknown_option(name))
         if equals and not option.value:
@@ -3488,7 +3498,7 @@ def _check_usage(line: _CommandLine) -> None:
         needs = "needs a" if len(line.words) < 2 else "takes one"
         raise _UsageError(f"{line.words[0].upper()} {needs} PATH")
     if command == CHECK and len(line.words) > 1:
-        raise _UsageError("check takes no word")
+        raise _UsageError("check takes no argument")
     if command == DECODE and len(line.words) > 2:
         _check_decode_text(_decode_text(line.words))
     for name in line.options:
@@ -3513,7 +3523,7 @@ def _check_combinations(line: _CommandLine) -> None:
     if line.command == DECODE:
         inputs.append(_decode_text(line.words))
     if inputs.count("-") > 1:
-        raise _UsageError("standard input is one thing: a key file, data or a token")
+        raise _UsageError("only one of key file, data and token can be standard input")
 
 
 def _help(command: str) -> str:
@@ -3550,7 +3560,7 @@ def _option_key(options: Mapping[str, str], console: _Console) -> ApiKey:
     key_text = _option_key_text(options, console)
     for warning in key_text.warnings:
         console.tell("warning", warning)
-    return _made(ApiKey, key_text)
+    return _parsed_into(ApiKey, key_text)
 
 
 def _option_timeout(options: Mapping[str, str]) -> float:
@@ -3558,25 +3568,29 @@ def _option_timeout(options: Mapping[str, str]) -> float:
         seconds = float(options.get("--timeout", "10"))
     except ValueError:
         seconds = 0.0
-    if not seconds > 0:  # which NaN is not
-        raise _UsageError("--timeout takes seconds above 0")
+    if not seconds >= LEAST_TIMEOUT:  # which NaN is not
+        raise _UsageError(f"--timeout takes seconds above 0, from {LEAST_TIMEOUT} on")
     if seconds >= 1e6:
         raise _UsageError("--timeout takes seconds below 1000000")
     return seconds
 
 
-def _option_time(text: str) -> int | datetime:
+def _option_time(text: str) -> int:
+    """Return the epoch seconds of --not-before."""
     from datetime import datetime
 
-    try:
+    value: object = None
+    with contextlib.suppress(ValueError):
         if text.startswith("+"):
-            return int(time.time()) + int(text)
-        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-        if moment.utcoffset() is not None:
-            return moment
-    except ValueError:
-        pass
-    raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
+            value = int(time.time()) + int(text)
+        else:
+            moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+            if moment.utcoffset() is not None:
+                value = int(moment.timestamp())
+    seconds = _epoch_seconds(value)
+    if seconds is None:
+        raise _UsageError("--not-before takes +SECONDS or 2026-11-22T15:00:00Z")
+    return _start(seconds)
 
 
 def _option_data(text: str, console: _Console) -> bytes:
@@ -3622,6 +3636,7 @@ def _print_token(line: _CommandLine, console: _Console) -> None:
         _target(words[0], words[1], host)
     if line.command == MESSAGE:
         _checked_channel(words[1])
+        _product_ids(words[2:])
     key = _option_key(options, console)
     if line.command == PRINT:
         text = key.rest_jwt(words[0], words[1], host=host, not_before=not_before)
@@ -3700,7 +3715,7 @@ def _explained(
                 return (
                     f"the key is valid, but may not do this: its {permission} is false",
                 )
-    return (*error.hints, "`check` goes through key, clock, network and permissions")
+    return (*error.hints, "`check` tests key, clock, network and permissions")
 
 
 def _needed_permission(target: _Target) -> str:
@@ -3858,7 +3873,7 @@ def _check_key(
     key_text = _option_key_text(options, console)
     for warning in key_text.warnings:
         report.add("warn", warning)
-    key = _made(ApiKey, key_text)
+    key = _parsed_into(ApiKey, key_text)
     curve = "ECDSA P-256" if key.algorithm == "ES256" else "Ed25519"
     source = f"{key_text.source}{_mode(_key_path(options))}"
     report.add("ok", f"key {key.name} from {source}: {curve} ({key.algorithm})")
@@ -3930,29 +3945,34 @@ def _check_answers(
 def _check_clock(answer: Response | ApiError, middle: float, report: _Report) -> None:
     """Compare the clock with the server's, in milliseconds where it gives them."""
     millis = re.search(rb'"epochMillis"\s*:\s*"?([0-9]{10,16})', answer.body[:4096])
-    date = _http_date(answer.headers.get("Date"))
+    date = _http_date(_header_text(answer.headers, "Date"))
     server = int(millis[1]) / 1000 if millis else date
     if server is None:
-        return report.add("warn", "clock: the server tells no time")
-    ahead, digits = middle - server, 3 if millis else 0
+        report.add("warn", "clock: the server's answer has no date")
+        return
+    ahead = middle - server
+    digits = 3 if millis else 0
     clock = f"clock: {ahead:+.{digits}f} s from the server's"
     # Outside of this, nbf is ahead of the server's time, or exp is past.
     if not BACKDATE - LIFETIME < ahead < BACKDATE:
-        return report.add("fail", f"{clock}; set this machine's clock")
-    # A clock that is behind shortens the two minutes that a token lives.
-    return report.add("ok" if ahead > -30 else "warn", clock)
+        report.add("fail", f"{clock}; set this machine's clock")
+    elif ahead <= -30:  # that much shorter is the life of each token
+        report.add("warn", clock)
+    else:
+        report.add("ok", clock)
 
 
 def _check_permissions(client: Client, report: _Report) -> None:
     try:
         granted = _members(client.get(PERMISSIONS).json())
     except ApiError as error:
-        return report.add("fail", "; ".join((f"permissions: {error}", *error.hints)))
+        report.add("fail", "; ".join((f"permissions: {error}", *error.hints)))
+        return
     names = ("can_view", "can_trade", "can_transfer")
     allowed = ", ".join(name for name in names if granted.get(name)) or "nothing"
-    portfolio = granted.get("portfolio_type", "?")
+    portfolio = _shown(str(granted.get("portfolio_type", "?")))
     state = "ok" if granted.get("can_view") else "warn"
-    return report.add(state, f"the key is accepted; it may: {allowed} ({portfolio})")
+    report.add(state, f"the key is accepted; it may: {allowed} ({portfolio})")
 
 
 # The program.
@@ -4025,7 +4045,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = "; ".join(["interrupted", *map(str, error.args)])
         console.tell("error", f"{reason}{console.consequence}")
         return 130
-    except OSError as error:
+    except OSError as error:  # each other stream and file has an error of its own
         return _lost_output(error, console)
     finally:
         console.erase_count()

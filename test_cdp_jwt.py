@@ -1141,7 +1141,10 @@ def test_p256_scalar_is_below_the_order(scalar, accepted):
         assert cdp_jwt.ApiKey(NAME, secret).algorithm == "ES256"
     else:
         message = refused(lambda: cdp_jwt.ApiKey(NAME, secret), secret)
-        assert message == f"this key is damaged: its secret is no P-256 key{AGAIN}"
+        assert (
+            message
+            == f"this key is damaged: its secret part is too small or too large for P-256{AGAIN}"
+        )
 
 
 def test_every_key_file_of_cryptographys_vectors_is_accepted_rightly_or_refused(
@@ -2558,7 +2561,11 @@ def test_websocket_message_may_be_of_no_product():
         (("heartbeat",), {}, UNKNOWN_CHANNEL),
         (("l2_data",), {}, UNKNOWN_CHANNEL),
         (("USER",), {}, UNKNOWN_CHANNEL),
-        (("ticker",), {"key": PORTAL}, "key is str; expected an ApiKey"),
+        (
+            ("ticker",),
+            {"key": PORTAL},
+            "key is str; expected an ApiKey: see ApiKey.from_file",
+        ),
     ],
 )
 def test_websocket_message_that_would_fail_is_refused(arguments, options, message):
@@ -3564,7 +3571,7 @@ def test_client_sends_json_with_its_content_type(client, coinbase, body):
 
 
 def test_methods_have_signatures_that_type_checkers_read():
-    query = "(self, url_or_path: 'str', *, params: 'Mapping[str, object] | None' = None"
+    query = "(self, url_or_path: 'str', *, params: 'Params' = None"
     for method in ("get", "head", "post", "put", "patch", "delete"):
         function = getattr(cdp_jwt.Client, method)
         json_too = "" if method in ("get", "head") else ", json: 'object' = None"
@@ -3729,9 +3736,7 @@ def test_body_that_json_has_no_words_for_is_named(client, coinbase, body, messag
 
 @pytest.mark.parametrize("key", ["key.json", SEC1, b"x", object(), NAME.encode()])
 def test_client_refuses_what_is_no_api_key(key):
-    message = (
-        f"key is {type(key).__name__}; expected what ApiKey.from_file(path) returns"
-    )
+    message = f"key is {type(key).__name__}; expected an ApiKey: see ApiKey.from_file"
     with pytest.raises(cdp_jwt.InvalidRequestError) as caught:
         cdp_jwt.Client(key)
     assert str(caught.value) == message
@@ -4700,15 +4705,15 @@ def test_no_proxy_is_heeded(coinbase, trust, monkeypatch):
 
 
 PASSWORD = "the proxy asks for a password; put it in HTTPS_PROXY"
-OWN_PROXY = "put a proxy of your own before it that does, such as px or cntlm"
+OWN_PROXY = "go through a local proxy that can, such as px or cntlm"
 OF_PROXY = "the proxy localhost: "
 PROXY_ANSWERS = {
     "407": (b"HTTP/1.1 407 No\r\n\r\n", PASSWORD, 1),
     "407 Basic or NTLM": (b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Basic realm=x\r\n\r\n", PASSWORD, 1),
     "407 NTLM": (b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n",
-                 f"the proxy asks for NTLM, which is not spoken here; {OWN_PROXY}", 1),
+                 f"the proxy asks for NTLM, which this file cannot do; {OWN_PROXY}", 1),
     "407 Negotiate": (b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\n\r\n",
-                      f"the proxy asks for Negotiate (Kerberos or NTLM), which is not spoken here; {OWN_PROXY}", 1),
+                      f"the proxy asks for Negotiate (Kerberos or NTLM), which this file cannot do; {OWN_PROXY}", 1),
     "403": (b"HTTP/1.1 403 407 Tunnel\r\n\r\n",
             "the proxy refused to connect (HTTP 403); check HTTPS_PROXY and NO_PROXY", 1),
     "302": (b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\n\r\n",
@@ -4718,7 +4723,7 @@ PROXY_ANSWERS = {
     "504": (b"HTTP/1.1 504 Bad\r\n\r\n", "the proxy answered HTTP 504; try again", 2),
     "407 of words": (b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="use NTLM, NTLM"\r\n\r\n', PASSWORD, 1),
     "407 Digest": (b'HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm="x", nonce="Basic"\r\n\r\n',
-                   f"the proxy asks for digest, which is not spoken here; {OWN_PROXY}", 1),
+                   f"the proxy asks for digest, which this file cannot do; {OWN_PROXY}", 1),
     "no HTTP": (b"HTTP/1.1 Tunnel 407\r\n\r\n", f"{OF_PROXY}{NOT_HTTP}", 2),
     "endless": (b"HTTP/1.1 200 OK\r\n".replace(b" 200 ", b" 0200 ") + b"X: y\r\n" * 20_000, f"{OF_PROXY}{NOT_HTTP}", 2),
     "drip": (b"drip", f"{OF_PROXY}it took longer than the timeout; try again, or raise the timeout", 1),
@@ -5319,8 +5324,8 @@ def test_clock_that_one_host_tells_is_not_taken_for_anothers(client, coinbase, t
         assert other.refusals == coinbase.refusals == []
 
 
-POSSIBLE = "possible: the key was deleted, or lacks a permission (what else it might be is ruled out: signature verified here, clock compared, uri equal to the request)"
-TRY_CHECK = "`check` goes through key, clock, network and permissions"
+POSSIBLE = "possible: the key was deleted, or lacks a permission (other causes are ruled out: signature verified here, clock compared, uri equal to the request)"
+TRY_CHECK = "`check` tests key, clock, network and permissions"
 REFUSAL = b"Unauthorized"
 UNKNOWN_PATH = "the path is under neither /api/v3/brokerage nor /v2: "
 
@@ -5347,7 +5352,7 @@ def test_hints_name_the_allow_list_of_the_key_file(coinbase, trust):
     key = cdp_jwt.ApiKey(NAME, SEC1, ["203.0.113.7"])
     client = cdp_jwt.Client(key, host=coinbase.host, ssl_context=trust)
     coinbase.faults.append(status(401, REFUSAL))
-    hint = "possible: this machine's address is none that it allows: 203.0.113.7"
+    hint = "possible: this machine's IP address is not one it allows: 203.0.113.7"
     assert hints_of(lambda: client.get(ACCOUNTS)) == [hint, POSSIBLE]
 
 
@@ -6283,7 +6288,7 @@ WHEN = "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"
         (["post", "--call"], "POST needs a PATH"),
         (["GET", "/x", CANARY], "GET takes one PATH"),
         (["GET", "/x", PORTAL], "GET takes one PATH"),
-        (["check", "x"], "check takes no word"),
+        (["check", "x"], "check takes no argument"),
         (["decode", "a", "b"], "decode takes one TOKEN"),
         (["GET", "/x", "--key"], "unknown option --key; did you mean --key-file?"),
         (["GET", "/x", "-k"], "unknown option -k; did you mean --key-file?"),
@@ -6532,11 +6537,11 @@ def test_decode_with_a_broken_key_file_says_so(run, key_file):
         (["decode", "a", "--export"], "--export does not go with decode"),
         (
             ["decode", "--key-file", "-"],
-            "standard input is one thing: a key file, data or a token",
+            "only one of key file, data and token can be standard input",
         ),
         (
             ["decode", "-", "--key-file", "-"],
-            "standard input is one thing: a key file, data or a token",
+            "only one of key file, data and token can be standard input",
         ),
     ],
 )
@@ -6969,7 +6974,7 @@ def test_command_warns_of_the_clock(run, online):
         (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
         (
             ["POST", "/x", "--call", "--data", "-", "--key-file", "-"],
-            "standard input is one thing: a key file, data or a token",
+            "only one of key file, data and token can be standard input",
         ),
     ],
 )
@@ -6980,7 +6985,7 @@ def test_command_refuses_options_that_do_not_go_together(run, with_key, words, m
 @pytest.mark.parametrize("command", [["GET", "/x", "--call"], ["check"]])
 @pytest.mark.parametrize(
     ("value", "bound"),
-    [(each, "above 0") for each in ("0", "-1", "nan", "10s", "", CANARY)]
+    [(each, "above 0, from 0.001 on") for each in ("0", "-1", "nan", "10s", "", CANARY)]
     + [(each, "below 1000000") for each in ("inf", "1e10", "1000000")],
 )
 def test_command_refuses_a_timeout_that_is_none(run, online, command, value, bound):
@@ -7378,7 +7383,7 @@ SCENARIOS = {
     "legacy key": (secret_of(MISTAKES["legacy secret"][0]()), CALL, 1, [f"{KEY}{re.escape(LEGACY)}"]),
     "altered key": (secret_of(flipped(SEC1, 60)), CALL, 1, [f"{KEY}{UNPROVEN}"]),
     "permission missing": (view_only, PLACE_ORDER, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}the key is valid, but may not do this: its can_trade is false"]),
-    "allow-list": (allow_list, CALL, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}possible: this machine's address is none that it allows: 203.0.113.7", f"{HINT}{re.escape(POSSIBLE)}", f"{HINT}{TRY_CHECK}"]),
+    "allow-list": (allow_list, CALL, 1, [f"{ERROR}HTTP 401: Unauthorized", f"{HINT}possible: this machine's IP address is not one it allows: 203.0.113.7", f"{HINT}{re.escape(POSSIBLE)}", f"{HINT}{TRY_CHECK}"]),
     "wrong path": (nothing, ["GET", "/api/v3/accounts", "--call"], 1, [f"{ERROR}HTTP 404: no such path", f"{HINT}{UNKNOWN_PATH}/api/v3/accounts"]),
 }  # fmt: skip
 
@@ -7597,7 +7602,7 @@ def test_decode_without_standard_input_says_so(run, monkeypatch):
 
 def test_decode_does_not_read_key_and_token_from_standard_input(run, monkeypatch):
     monkeypatch.setenv("CDP_KEY_FILE", "-")
-    message = "standard input is one thing: a key file, data or a token"
+    message = "only one of key file, data and token can be standard input"
     assert run("decode") == misused(message)
 
 
@@ -7638,7 +7643,7 @@ def test_check_says_when_the_server_tells_no_time(run, online):
 
     online.routes["GET", "/api/v3/brokerage/time"] = (False, answer)
     result = checked(run, "--host", online.host)
-    assert last_lines(result)[0] == "warn  clock: the server tells no time"
+    assert last_lines(result)[0] == "warn  clock: the server's answer has no date"
 
 
 def test_check_is_not_carried_out_with_what_it_does_not_understand(
