@@ -232,7 +232,7 @@ def _drops_frames(function: AnyFunction) -> AnyFunction:
     """Decorate a public function that may be given key text, rightly or by mistake.
 
     Error reporters (pytest, sentry-sdk, rich) show the variables of each function that
-    an error has passed through. Here it loses all of these, and this one drops its own.
+    an error has passed through. Here it loses its traceback, and `call` its arguments.
     """
 
     @wraps(function)
@@ -445,9 +445,11 @@ def _looks_like_key(text: str, shortest: int = 32) -> bool:
     """
     if "-----" in text:
         return True
-    if len(_base64(text)) in (32, 48, 64, 121, 138) and _is_mixed(text):
+    size = len(_base64(text))  # of Ed25519 keys 32, 64 and 48 (PKCS8), else P-256's
+    if size in (32, 48, 64, 121, 138) and _is_mixed(text):
         return True
-    # Base64 has such runs, and so have the secrets of legacy keys. Hex has one of 64.
+    # Base64 has such runs, and so have the secrets of legacy keys; those with a / count
+    # from 40 on, as paths have shorter ones. One of 64 may be hex.
     run_of_base64 = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}"
     runs = re.findall(run_of_base64, "".join(text.split())[:MAX_SEARCHED])
     return any(_is_mixed(run) or len(run) == 64 for run in runs)
@@ -477,8 +479,10 @@ def _with_line_breaks(text: str) -> str:
     r"""Put line breaks where \n is written, or a backslash at the end of a line."""
     while r"\\" in text:  # escaped again with each layer of JSON or shell
         text = text.replace(r"\\", "\\")
-    for written in (r"\r\n", r"\n", r"\r", "\\\r\n", "\\\n"):
+    for written in (r"\r\n", r"\n", r"\r"):
         text = text.replace(written, "\n")
+    for end in ("\\\r\n", "\\\n"):  # a backslash before a real line break
+        text = text.replace(end, "\n")
     if "-----" in text:  # PowerShell's way; elsewhere a backquote is a quote
         text = text.replace("`r", "").replace("`n", "\n")
     return text.replace(r"\/", "/")  # as PHP writes it in JSON
@@ -743,7 +747,7 @@ def _without_eaten_breaks(body: str) -> str:
         width = 64 + len(rest)
         lines = [body[i : i + width] for i in range(len(rest), len(body), width)]
         is_eaten = body.startswith(rest) and all(line.endswith(rest) for line in lines)
-        has_empty_line = rest in lines
+        has_empty_line = rest in lines  # then an n may be one of the key's own
         if is_eaten and not has_empty_line:
             return "".join(line.removesuffix(rest) for line in lines)
     return body
@@ -1420,27 +1424,23 @@ def ws_message(
     limits. `product_ids` are such as ["BTC-USD"]; `type` is "subscribe" or
     "unsubscribe". InvalidRequestError says what is wrong with an argument.
     """
-    return _ws_message(channel, product_ids, key, type)
-
-
-def _checked_channel(channel: str) -> str:
-    if channel in CHANNELS:
-        return channel
-    raise InvalidRequestError(f"unknown channel; expected one of {', '.join(CHANNELS)}")
-
-
-def _ws_message(channel: object, products: object, key: object, kind: object) -> str:
-    message: dict[str, object] = {"type": _text(kind, "type")}
+    message: dict[str, object] = {"type": _text(type, "type")}
     if message["type"] not in ("subscribe", "unsubscribe"):
         raise InvalidRequestError("type is neither 'subscribe' nor 'unsubscribe'")
     message["channel"] = _checked_channel(_text(channel, "channel"))
-    message["product_ids"] = _product_ids(products)
+    message["product_ids"] = _product_ids(product_ids)
     signing_key = _checked_key(key)
     if signing_key:
         message["jwt"] = signing_key.ws_jwt()
     elif message["channel"] in NEED_KEY:
         raise InvalidRequestError(f"the channel {message['channel']} needs a key")
     return json.dumps(message)
+
+
+def _checked_channel(channel: str) -> str:
+    if channel in CHANNELS:
+        return channel
+    raise InvalidRequestError(f"unknown channel; expected one of {', '.join(CHANNELS)}")
 
 
 def _product_ids(products: object) -> list[str]:
@@ -1485,8 +1485,8 @@ def _remembered_key(name: str, secret: str) -> ApiKey:
 def _given_uri_claim(uri: str) -> str:
     """Return the claim of a `uri` that the caller made, if it is the right one."""
     method, _, rest = uri.partition(" ")
-    is_whole = rest.startswith("/") or "://" in rest
-    url = rest if is_whole else f"https://{rest}"
+    is_mistaken = rest.startswith("/") or "://" in rest  # put right for the error
+    url = rest if is_mistaken else f"https://{rest}"
     right = _target(method, url, DEFAULT_HOST).uri
     if uri != right:
         advice = "" if _looks_like_key(right) else f"; use {right!r}"
@@ -1926,7 +1926,7 @@ def _http_date(text: str) -> float | None:
 
 
 def _hints(
-    target: _Target, key: ApiKey | None, answer: Response, *, is_late: bool
+    target: _Target, key: ApiKey | None, answer: Response, *, is_skewed: bool
 ) -> Iterator[str]:
     """Say what a refusal's evidence shows; what it does not show is called possible.
 
@@ -1936,7 +1936,7 @@ def _hints(
     doubts = _doubts(target.host, target.path)
     if status in (401, 403, 404):
         yield from doubts
-    if is_late:
+    if is_skewed:
         yield "by the server's clock this token was not valid; set this machine's clock"
     if status == 401 and not key:
         yield "no token was sent, as no key was given"
@@ -1948,7 +1948,7 @@ def _hints(
         if key.allowed_ips:
             listed = _shown(", ".join(key.allowed_ips))
             yield f"possible: this machine's IP address is not one it allows: {listed}"
-        if not (doubts or is_late or key.warnings):
+        if not (doubts or is_skewed or key.warnings):
             date = _http_date(_header_text(answer.headers, "Date"))
             yield _last_resort(target, key, date is not None)
     if status == 429:
@@ -2179,9 +2179,9 @@ class _TooLongError(Exception):
 class _Octets(io.RawIOBase):
     """What a socket receives until a deadline, up to so many octets.
 
-    It takes the place of the socket in http.client.HTTPResponse, which has no deadline,
-    as a timeout is for each read alone, and no limit: from Python 3.11 on a chunk that
-    is announced with -1 octets is read without end.
+    It takes the place of the socket in http.client.HTTPResponse, which has neither: its
+    timeout is for each read alone, and from Python 3.11 on it reads a chunk that is
+    announced with -1 octets without end.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
@@ -2440,7 +2440,7 @@ def _check_head(answer: HTTPResponse, octets: _Octets) -> None:
     """Refuse a head that http.client would silently cut short.
 
     It takes the end of the connection for the end of the headers, and drops all behind
-    a line that is no header (cpython#81274): what is dropped becomes the payload.
+    a line that is no header (cpython#81274): headers.get_payload() returns that.
     """
     if octets.has_ended:  # a complete head is read before the connection ends
         raise _network_failure(ConnectionResetError())
@@ -2471,7 +2471,7 @@ def _body(answer: HTTPResponse, octets: _Octets, limit: int) -> bytes:
     if len(body) <= limit and answer.length:  # http.client says nothing of a cut body
         raise _network_failure(ConnectionResetError())
     codings = answer.headers.get_all("Content-Encoding", [])
-    if body and not {each.strip().lower() for each in codings} <= {"", "identity"}:
+    if body and any(each.strip().lower() not in ("", "identity") for each in codings):
         reason = "its answer is compressed, which was not asked for"
         raise _CallError(reason, "check host and proxy")
     return bytes(body)
@@ -2655,8 +2655,6 @@ def _with_query(url_or_path: str, params: Params) -> str:
 
 def _value_text(value: object) -> str:
     """Return the value of a parameter as it stands in a query."""
-    from decimal import Decimal
-
     text = _exact_text(value)
     if text is not None:
         return text
@@ -2667,8 +2665,10 @@ def _value_text(value: object) -> str:
             return int.__repr__(value)
         if isinstance(value, float) and abs(value) < float("inf"):
             return float.__repr__(value)
-        if isinstance(value, Decimal) and value.is_finite():
-            return f"{value:f}"
+    from decimal import Decimal  # not above: it is slow to import
+
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
     found = type(value).__name__
     raise InvalidRequestError(
         f"a value in params is {found}; expected text or a number"
@@ -2800,7 +2800,7 @@ def _message_in(body: bytes) -> str:
     errors = fields.get("errors")
     first = cast("list[object]", errors)[:1] if isinstance(errors, list) else []
     for inner in (*first, fields.get("error")):
-        fields = {**_members(inner), **fields}
+        fields = {**_members(inner), **fields}  # the outer ones come first
     for name in ("message", "error_details", "error", "errorMessage", "id"):
         if fields.get(name):
             return str(fields[name])
@@ -2833,10 +2833,13 @@ def _check_number(name: str, value: object, least: float, most: float) -> None:
         )
 
 
-def _checked_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
+def _checked_context(given: object) -> ssl.SSLContext:
     """Return a context that verifies the server, by TLS 1.2 at least."""
     import ssl
 
+    if given is not None and not isinstance(given, ssl.SSLContext):
+        found = type(given).__name__
+        raise InvalidRequestError(f"ssl_context is {found}; expected an ssl.SSLContext")
     try:
         context = given or ssl.create_default_context()
     except OSError as error:
@@ -2884,9 +2887,9 @@ class Client:
         host: where paths go; a URL goes to its own host.
         timeout: seconds for a whole call: connecting, sending, waiting, trying again;
             only the lookup of the name, by the operating system, is not interrupted.
-        retries: how often a call is tried again. GET and HEAD are after connection
-            errors, 429, 500, 502, 503 and 504; others after 429, or if nothing was
-            sent. (A 401 that the clock explains is signed again once, in any case.)
+        retries: how often a call is tried again: GET and HEAD after connection errors,
+            429, 500, 502, 503 and 504; others after 429, or if nothing was sent. (A 401
+            that the clock explains is signed again once, in any case.)
         max_body: bytes of an answer, at most.
         ssl_context: for a private CA; else the system's CAs, or those of SSL_CERT_FILE.
             It must verify the server; its minimum is raised to TLS 1.2.
@@ -2906,13 +2909,8 @@ class Client:
         from importlib import import_module
 
         # All that a call imports: a fork must not find another thread importing it.
-        for name in (
-            "email.utils",
-            "http.client",
-            "logging",
-            "select",
-            "urllib.request",
-        ):
+        modules = "email.utils http.client logging select urllib.request"
+        for name in modules.split():
             import_module(name)
         self._key = _checked_key(key)
         self._host = _checked_host(_text(host, "host"))
@@ -2922,7 +2920,8 @@ class Client:
         self._timeout = timeout
         self._retries = retries
         self._clock_offsets: dict[str, int] = {}  # seconds ahead, learned from a 401
-        self._connections = _Connections(_checked_context(ssl_context), max_body)
+        context = _checked_context(ssl_context)
+        self._connections = _Connections(context, int(max_body))
         self._opener = _opener(self._connections.exchange)
 
     @_drops_frames
@@ -2988,10 +2987,6 @@ class Client:
         """DELETE; arguments and errors as in `request`."""
         return self.request("DELETE", url_or_path, params=params, json=json)
 
-    def _get_before(self, deadline: float, url_or_path: str) -> Response:
-        """GET within the time that an earlier call has left, by the monotonic clock."""
-        return self._deliver(_target("GET", url_or_path, self._host), None, deadline)
-
     def _deliver(
         self, target: _Target, body: bytes | None, deadline: float
     ) -> Response:
@@ -3011,8 +3006,8 @@ class Client:
                     self._adopt_clock(target.host, ahead)
                     was_signed_again = True
                     continue
-                is_late = ahead is not None
-                hints = _hints(target, self._key, response, is_late=is_late)
+                is_skewed = ahead is not None
+                hints = _hints(target, self._key, response, is_skewed=is_skewed)
                 failed = _refused(target, response, hints, deadline)
             wait = 0.25 * 2 ** min(tries, 8) if failed.wait is None else failed.wait
             is_too_late = time.monotonic() + wait > deadline
@@ -3054,8 +3049,7 @@ class Client:
         request = urllib.request.Request(url, body, headers, method=method)
         timeout = deadline - time.monotonic()
         response: Response = self._opener.open(request, timeout=timeout)
-        size = len(response.body)
-        _logger().debug("HTTP %d, %d bytes", response.status, size)
+        _logger().debug("HTTP %d, %d bytes", response.status, len(response.body))
         return response, nbf
 
     def _adopt_clock(self, host: str, ahead: int) -> None:
@@ -3084,8 +3078,9 @@ class Client:
                 response = self.get(path, params=query)
                 page = _members(response.json())
             except CdpError as error:
+                query.clear()  # as an error shows this function's variables
                 if place:
-                    error.args = (f"{error}; to go on: {_shown(place)}",)
+                    error.args = (f"{error}; to go on: {_escaped(place[:MAX_SHOWN])}",)
                 raise
             yield response
             next_uri = _members(page.get("pagination")).get("next_uri")
@@ -3103,8 +3098,7 @@ class Client:
                 break
             seen.add(hash(place))
         if place or page.get("has_next") is True:
-            warning = "the list has no new cursor, and may be incomplete"
-            _logger().warning("%s", warning)
+            _logger().warning("the list has no new cursor, and may be incomplete")
 
     def close(self) -> None:
         """Close the connections that are not in use; the next call opens new ones."""
@@ -3179,7 +3173,8 @@ class _Console:
         """Write data, to the octet; to a terminal, only what does not move it."""
         if _is_terminal(sys.stdout):
             text = octets.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-            for line in text.removesuffix("\n").split("\n") if text else ():
+            lines = text.removesuffix("\n").split("\n") if text else []
+            for line in lines:
                 cells = [_printable(cell, sys.stdout) for cell in line.split("\t")]
                 print("\t".join(cells))
             sys.stdout.flush()
@@ -3264,19 +3259,19 @@ def _listening(
     import threading
 
     this_thread = threading.get_ident()
+    logger = _logger()
+    level = logger.level
+    has_no_other = not logger.hasHandlers()
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            is_warning = record.levelno >= logging.WARNING
             if record.thread == this_thread:
-                is_warning = record.levelno >= logging.WARNING
                 tell("warning" if is_warning else "note", record.getMessage())
-            elif has_no_other and logging.lastResort:  # which this handler silences
-                logging.lastResort.handle(record)
+            elif is_warning and has_no_other and logging.lastResort:
+                logging.lastResort.handle(record)  # which this handler silences
 
-    logger = _logger()
     listener = Listener()
-    level = logger.level
-    has_no_other = not logger.hasHandlers()
     if is_verbose:
         logger.setLevel(logging.DEBUG)
     logger.addHandler(listener)
@@ -3467,11 +3462,11 @@ def _unknown_command(word: str) -> str:
         return "a command is missing; `decode TOKEN` says what is in a token"
     known = (WS, DECODE, CHECK, "--help", "--version")
     meant = get_close_matches(word.lower(), known, 1)
-    if meant:  # so that it is no secret, if it is short
+    if meant:  # a short word that is close to a command is no secret
         shown = f" {word}" if len(word) < 10 and word.isalpha() else ""
         return f"unknown command{shown}; did you mean {meant[0]}?"
     try:
-        return _checked_method(word)
+        return _checked_method(word)  # raises an error, as `word` is no method
     except InvalidRequestError as error:
         return str(error)
 
@@ -3479,12 +3474,6 @@ def _unknown_command(word: str) -> str:
 def _decode_text(words: list[str]) -> str:
     """Return what decode is given; without any, it is standard input."""
     return " ".join(words[1:]) or "-"
-
-
-def _check_decode_text(text: str) -> None:
-    """Let pass a header or a curl command without the quotes around it."""
-    if not JWT_IN_TEXT.search(text):
-        raise _UsageError("decode takes one TOKEN")
 
 
 def _check_usage(line: _CommandLine) -> None:
@@ -3499,8 +3488,9 @@ def _check_usage(line: _CommandLine) -> None:
         raise _UsageError(f"{line.words[0].upper()} {needs} PATH")
     if command == CHECK and len(line.words) > 1:
         raise _UsageError("check takes no argument")
-    if command == DECODE and len(line.words) > 2:
-        _check_decode_text(_decode_text(line.words))
+    text = _decode_text(line.words)  # perhaps a header or curl command without quotes
+    if command == DECODE and len(line.words) > 2 and not JWT_IN_TEXT.search(text):
+        raise _UsageError("decode takes one TOKEN")
     for name in line.options:
         if command not in NAMED[name].commands:
             needs_call = command == PRINT and CALL in NAMED[name].commands
@@ -3709,8 +3699,8 @@ def _explained(
     permission = _needed_permission(target)
     if permission:
         with contextlib.suppress(CdpError):
-            url = f"https://{target.host}{PERMISSIONS}"
-            granted = client._get_before(deadline, url)
+            permissions = _Target("GET", target.host, PERMISSIONS)
+            granted = client._deliver(permissions, None, deadline)
             if _members(granted.json()).get(permission) is False:
                 return (
                     f"the key is valid, but may not do this: its {permission} is false",

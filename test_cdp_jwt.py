@@ -5070,10 +5070,19 @@ def test_retries_without_a_wait_are_no_overflow(coinbase, trust, waits, method):
 
 
 def test_call_shares_the_deadline_of_the_one_before(client, coinbase, wire, trust):
-    assert client._get_before(time.monotonic() + 5, ACCOUNTS).status == 200
+    assert (
+        client._deliver(
+            cdp_jwt._Target("GET", client._host, ACCOUNTS), None, time.monotonic() + 5
+        ).status
+        == 200
+    )
     message = f"{coinbase.host}: it took longer than the timeout"
     for deadline in (time.monotonic(), time.monotonic() - 100):
-        found = transport_error(lambda at=deadline: client._get_before(at, ACCOUNTS))
+        found = transport_error(
+            lambda at=deadline: client._deliver(
+                cdp_jwt._Target("GET", client._host, ACCOUNTS), None, at
+            )
+        )
         assert found == f"{message}; try again, or raise the timeout"
     assert len(coinbase.seen) == 1
     client.get(ACCOUNTS)
@@ -5084,7 +5093,11 @@ def test_call_shares_the_deadline_of_the_one_before(client, coinbase, wire, trus
     assert len(coinbase.seen) == 2
     stalling = calling(wire(stall_headers), trust, timeout=60)
     started = time.monotonic()
-    transport_error(lambda: stalling._get_before(started + 0.3, "/x"))
+    transport_error(
+        lambda: stalling._deliver(
+            cdp_jwt._Target("GET", stalling._host, "/x"), None, started + 0.3
+        )
+    )
     assert time.monotonic() - started < 0.8
 
 
@@ -5393,7 +5406,7 @@ def hints_after(code: int, host: str, path: str, **headers: str) -> list[str]:
     target = cdp_jwt._Target("GET", host, path)
     key = None if code == 404 else key_of()
     answer = cdp_jwt.Response(code, message, b"")
-    return list(cdp_jwt._hints(target, key, answer, is_late=False))
+    return list(cdp_jwt._hints(target, key, answer, is_skewed=False))
 
 
 EMPTY_SEGMENT = "the path has an empty segment; is an id missing? "
