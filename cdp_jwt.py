@@ -12,8 +12,8 @@ only the sections above it: one reading from top to bottom audits it.
 
 Where your private key goes: from its text into `cryptography`, which signs with it. The
 text comes from a file, standard input, the environment or your own call, never from the
-command line, and is not kept. No message, log, repr or pickle holds a byte of it, nor
-does any variable of this module once an error has left it. Making a token opens no
+command line, and is not kept. No message, log, repr or pickle shows its text, nor does
+any variable of this module in the traceback of an error. Making a token opens no
 connection.
 
 In a program:
@@ -211,7 +211,7 @@ def _shown(text: str) -> str:
     """Return a text of a server as a message shows it: short, and without a token."""
     # A server may send back the token that it was sent. All begin with {" in base64.
     masked = re.sub(r"eyJ[\w.-]{20,}", "...", text[:MAX_SEARCHED])
-    return _escaped(masked[:MAX_SHOWN])[:MAX_SHOWN]
+    return _escaped(masked)[:MAX_SHOWN]
 
 
 def _members(value: object) -> dict[str, object]:
@@ -288,7 +288,7 @@ class _Layout(NamedTuple):
         return self.public_size == 64
 
     @property
-    def is_proven(self) -> bool:
+    def is_proven(self) -> bool:  # by its public part
         return self.public_size > 0
 
     def parts_of(self, octets: bytes) -> tuple[bytes, bytes] | None:
@@ -448,8 +448,8 @@ def _looks_like_key(text: str, shortest: int = 32) -> bool:
     size = len(_base64(text))  # of Ed25519 keys 32, 64 and 48 (PKCS8), else P-256's
     if size in (32, 48, 64, 121, 138) and _is_mixed(text):
         return True
-    # Base64 has such runs, and so have the secrets of legacy keys; those with a / count
-    # from 40 on, as paths have shorter ones. One of 64 may be hex.
+    # Such a run is base64 or a legacy secret. With a / in it, it counts from 40 on:
+    # paths have shorter ones. One of 64 may be hex, which has letters of one case.
     run_of_base64 = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}"
     runs = re.findall(run_of_base64, "".join(text.split())[:MAX_SEARCHED])
     return any(_is_mixed(run) or len(run) == 64 for run in runs)
@@ -479,10 +479,8 @@ def _with_line_breaks(text: str) -> str:
     r"""Put line breaks where \n is written, or a backslash at the end of a line."""
     while r"\\" in text:  # escaped again with each layer of JSON or shell
         text = text.replace(r"\\", "\\")
-    for written in (r"\r\n", r"\n", r"\r"):
-        text = text.replace(written, "\n")
-    for end in ("\\\r\n", "\\\n"):  # a backslash before a real line break
-        text = text.replace(end, "\n")
+    text = re.sub(r"\\r\\n|\\n|\\r", "\n", text)
+    text = re.sub(r"\\\r?\n", "\n", text)  # a backslash before a real line break
     if "-----" in text:  # PowerShell's way; elsewhere a backquote is a quote
         text = text.replace("`r", "").replace("`n", "\n")
     return text.replace(r"\/", "/")  # as PHP writes it in JSON
@@ -698,7 +696,7 @@ def _parse_secret(value: object, name: str, repairs: list[str]) -> _FoundKey:
     """Return the private key in one of the texts that `ApiKey` lists."""
     given = _unwrapped(_key_text(value, "secret"), name, repairs)
     text = _mended(given, "secret", repairs)
-    if text != given:  # what is wrapped may itself have been in quotes
+    if text != given:  # in quotes, base64 or JSON was not seen as such above
         text = _mended(_unwrapped(text, name, repairs), "secret", repairs)
     if "-----" in text or "PRIVATE KEY" in text:
         found = _key_in_pem(text)
@@ -747,7 +745,7 @@ def _without_eaten_breaks(body: str) -> str:
         width = 64 + len(rest)
         lines = [body[i : i + width] for i in range(len(rest), len(body), width)]
         is_eaten = body.startswith(rest) and all(line.endswith(rest) for line in lines)
-        has_empty_line = rest in lines  # then an n may be one of the key's own
+        has_empty_line = rest in lines  # its n may be a line break or the key's
         if is_eaten and not has_empty_line:
             return "".join(line.removesuffix(rest) for line in lines)
     return body
@@ -913,7 +911,7 @@ def _read(path: str, limit: int = -1) -> bytes:
 
 @_only_key_errors()
 def _read_key_file(path: object, name: object, fallback_name: str = "") -> _KeyText:
-    """Read a key file; `fallback_name` is only for one that has no name itself."""
+    """Read a key file; `fallback_name` is only for one that is not JSON."""
     place = _path_text(path)
     is_there = os.path.exists(os.path.expanduser(place))
     is_shown = is_there or not _looks_like_key(place, shortest=20)
@@ -950,7 +948,8 @@ def _path_text(path: object) -> str:
     if is_secret or "-----" in text or text.lstrip().startswith("{"):
         raise InvalidKeyError(
             "this is the text of a key, where the path of a key file is expected; give"
-            " the path, or use ApiKey(name, secret) or COINBASE_API_KEY and _SECRET"
+            " the path, or use ApiKey(name, secret), or COINBASE_API_KEY and"
+            " COINBASE_API_SECRET"
         )
     return text
 
@@ -1022,8 +1021,7 @@ def _read_environment(environ: Mapping[str, str | None]) -> _KeyText:
     path = _key_file_variable(environ)
     if path:
         names = [_variable(environ, variable) for variable in NAME_VARIABLES]
-        fallback_name = next((name for name in names if name), "")
-        return _read_key_file(path, None, fallback_name)
+        return _read_key_file(path, None, next(filter(None, names), ""))
     for pair in PAIRS:
         name = _variable(environ, pair[0])
         secret = _variable(environ, pair[1])
@@ -1307,7 +1305,7 @@ class ApiKey:
         cls: type[AnyKey], environ: Mapping[str, str | None] | None = None
     ) -> AnyKey:
         """Read the key of `environ` (os.environ): CDP_KEY_FILE, else COINBASE_API_KEY
-        and _SECRET, or CDP_API_KEY_ID (or _NAME) and CDP_API_KEY_SECRET.
+        and COINBASE_API_SECRET, or CDP_API_KEY_ID (or _NAME) and CDP_API_KEY_SECRET.
 
         The first pair that is complete counts; InvalidKeyError says if there is none.
         """
@@ -1485,7 +1483,7 @@ def _remembered_key(name: str, secret: str) -> ApiKey:
 def _given_uri_claim(uri: str) -> str:
     """Return the claim of a `uri` that the caller made, if it is the right one."""
     method, _, rest = uri.partition(" ")
-    is_mistaken = rest.startswith("/") or "://" in rest  # put right for the error
+    is_mistaken = rest.startswith("/") or "://" in rest  # the error shows it right
     url = rest if is_mistaken else f"https://{rest}"
     right = _target(method, url, DEFAULT_HOST).uri
     if uri != right:
@@ -2565,7 +2563,7 @@ class _Connections:
     def _prune(self) -> None:
         for (process, _), idle in [*self._idle.items()]:
             if process == os.getpid():
-                _prune(idle)
+                _close_unusable(idle)
 
     def close(self) -> None:
         for idle in [*self._idle.values()]:
@@ -2580,7 +2578,7 @@ def _pop(idle: list[_Idle]) -> _Idle | None:
         return None
 
 
-def _prune(idle: list[_Idle]) -> None:
+def _close_unusable(idle: list[_Idle]) -> None:
     """Close what is too old, and what the server has closed or written to."""
     now = time.time()
     found = [*idle]  # a copy, as other threads take items out meanwhile
@@ -2696,7 +2694,7 @@ def _json_body(value: object, method: str) -> bytes | None:
 
 
 def _not_json(value: object, place: str) -> str:
-    """Say which part of a value JSON has nothing for, and where; "" if none."""
+    """Say which part of a value cannot be JSON, and where; "" if there is none."""
     parts: list[tuple[str, object]] = []
     if isinstance(value, dict):
         for name, each in cast("dict[object, object]", value).items():
@@ -2731,8 +2729,7 @@ class _FailedAttempt(NamedTuple):
 
 
 def _unanswered(target: _Target, failure: _CallError) -> _FailedAttempt:
-    is_safe = target.method in SAFE_METHODS
-    is_unknown = failure.was_sent and not is_safe
+    is_unknown = failure.was_sent and target.method not in SAFE_METHODS
     remedies = failure.remedies
     if is_unknown:  # trying again could place a second order
         remedies = tuple(each for each in remedies if each != TRY_AGAIN)
@@ -2800,7 +2797,7 @@ def _message_in(body: bytes) -> str:
     errors = fields.get("errors")
     first = cast("list[object]", errors)[:1] if isinstance(errors, list) else []
     for inner in (*first, fields.get("error")):
-        fields = {**_members(inner), **fields}  # the outer ones come first
+        fields = {**_members(inner), **fields}  # the outer ones prevail
     for name in ("message", "error_details", "error", "errorMessage", "id"):
         if fields.get(name):
             return str(fields[name])
@@ -2908,7 +2905,7 @@ class Client:
     ) -> None:
         from importlib import import_module
 
-        # All that a call imports: a fork must not find another thread importing it.
+        # What most calls import: a fork must not find another thread importing it.
         modules = "email.utils http.client logging select urllib.request"
         for name in modules.split():
             import_module(name)
@@ -3154,7 +3151,7 @@ def _encoding(stream: TextIO | None) -> str:
 
 
 def _printable(text: str, stream: TextIO | None) -> str:
-    """Return text as one line that a stream can encode and a terminal only shows."""
+    """Return text as one line that a stream can encode, without control characters."""
     encoding = _encoding(stream)
     return _escaped(text).encode(encoding, "backslashreplace").decode(encoding)
 
@@ -3218,7 +3215,7 @@ class _Console:
 
     def tell_line(self, line: str) -> None:
         self.erase_count()
-        # What a pipe leads to may show its data on the same terminal.
+        # Through a pipe, the data may have come to the same terminal.
         if self._is_line_open and (
             _is_terminal(sys.stderr) or _is_one_place(sys.stdout, sys.stderr)
         ):
@@ -3238,7 +3235,7 @@ class _Console:
 
     def erase_count(self) -> None:
         if self._counter:
-            blank = " " * (len(self._counter) + 2)  # and of the ^C that a terminal adds
+            blank = " " * len(self._counter)
             self._write_error(f"\r{blank}\r")
             self._counter = ""
 
@@ -3520,9 +3517,8 @@ def _help(command: str) -> str:
     """Return the help of one command, or of all if it is ""."""
     lines: list[str] = []
     for option in OPTIONS:
-        is_below_call = not command and option.commands == (CALL,)
-        usage = f"  {option.name} {option.value}"
-        usage = f"  {usage}" if is_below_call else usage
+        indent = "    " if not command and option.commands == (CALL,) else "  "
+        usage = f"{indent}{option.name} {option.value}"
         if option.help and (not command or command in option.commands):
             lines.append(f"{usage:24}{option.help}\n")
     if command:
@@ -3752,7 +3748,7 @@ def _decode(line: _CommandLine, console: _Console) -> int:
 
 def _read_token(console: _Console) -> str:
     try:
-        return _decoded(console.read("-", "a token", MAX_KEY_FILE))
+        return _decoded(console.read("-", "a token", MAX_TOKEN_TEXT + 1))
     except OSError as error:
         raise CdpError(f"TOKEN: {error.strerror}") from None
     except ValueError:
@@ -3816,7 +3812,7 @@ class _Report:
         self._first: dict[str, str] = {}  # what each state was first given for
 
     def add(self, state: str, text: str) -> None:
-        """Report that a step is "ok", to "warn" of, or a "fail"."""
+        """Report a step, whose state is "ok", "warn" or "fail"."""
         self._first.setdefault(state, text)
         self._console.write_line(f"{state:5} {text}")
 
@@ -3940,7 +3936,7 @@ def _check_clock(answer: Response | ApiError, middle: float, report: _Report) ->
     if server is None:
         report.add("warn", "clock: the server's answer has no date")
         return
-    ahead = middle - server
+    ahead = middle - server  # of this machine's clock
     digits = 3 if millis else 0
     clock = f"clock: {ahead:+.{digits}f} s from the server's"
     # Outside of this, nbf is ahead of the server's time, or exp is past.
@@ -3996,8 +3992,8 @@ def _lost_output(error: OSError, console: _Console) -> int:
     import errno
 
     # At exit Python would flush it again, and complain (documentation of `signal`).
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
     is_windows_pipe = sys.platform == "win32" and error.errno == errno.EINVAL
     if isinstance(error, BrokenPipeError) or is_windows_pipe:
         return 141

@@ -1483,7 +1483,7 @@ def test_key_file_that_cannot_be_read_says_why(tmp_path):
 
 IS_TEXT = (
     "this is the text of a key, where the path of a key file is expected; give the path,"
-    " or use ApiKey(name, secret) or COINBASE_API_KEY and _SECRET"
+    " or use ApiKey(name, secret), or COINBASE_API_KEY and COINBASE_API_SECRET"
 )
 URL_SAFE = base64.urlsafe_b64encode(bytes(range(190, 254))).decode()
 HIDDEN = "the key file (its path looks like a key): cannot be read: "
