@@ -6171,7 +6171,7 @@ def test_error_after_a_body_starts_on_a_line_of_its_own(
     piped, online, tmp_path, monkeypatch, body
 ):
     """In the mail of cron, where both streams are one; apart, neither is changed."""
-    online.faults += [status(400, body.encode())] * 2
+    online.faults += [status(400, body.encode())] * 3
     error = f"cdp_jwt: error: HTTP 400: {body.strip() or 'no message'}\n"
     assert piped(*call_to(online)) == (1, body.encode(), error)
     mail = tmp_path / "mail"
@@ -6181,6 +6181,10 @@ def test_error_after_a_body_starts_on_a_line_of_its_own(
         cdp_jwt.main(call_to(online))
     line_break = "\n" if body == "Unauthorized" else ""
     assert mail.read_text() == f"{body}{line_break}{error}"
+    monkeypatch.setattr(sys, "stderr", None)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cdp_jwt.main(call_to(online)) == 1
+    assert out.getvalue() == body
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "cp932", "ascii"])
@@ -6204,7 +6208,9 @@ def test_warning_of_a_key_does_not_stop_a_command(run, with_key, monkeypatch):
     assert verified(run("ws").out.strip(), P256)
 
 
-def test_command_leaves_warnings_of_other_threads_to_their_log(run, online, caplog):
+def test_command_leaves_warnings_of_other_threads_to_their_log(
+    run, online, caplog, monkeypatch
+):
     """The server is one of this process: it logs in a thread of its own."""
 
     def warn(handler: Handler) -> None:
@@ -6215,12 +6221,14 @@ def test_command_leaves_warnings_of_other_threads_to_their_log(run, online, capl
     with caplog.at_level(logging.DEBUG, "cdp_jwt"):
         assert run(*call_to(online)).err == ""
     before = (logger.level, [*logger.handlers])
-    online.faults.append(warn)
+    online.faults += [warn, warn]
     result = run(*call_to(online), "--verbose")
     assert "of another thread" in caplog.text
     assert "cdp_jwt: note: HTTP 200, 2 bytes\n" in result.err
     assert "of another thread" not in result.err
     assert (logger.level, [*logger.handlers]) == before
+    monkeypatch.setattr(logger, "propagate", False)  # as where no log is set up
+    assert run(*call_to(online)).err == "of another thread\n"
 
 
 # A terminal: what its screen shows, not what was sent to it
@@ -6339,6 +6347,8 @@ def test_terminal_is_told_what_is_waited_for(terminal):
         _, shown = terminal(*command.split(), typed="{\n\x04")
         line = f"type or paste {what}, then Ctrl-D on a line of its own"
         assert shown.lines[0] == f"cdp_jwt: hint: {line}"
+    _, shown = terminal("POST", "/x", "--call", "--data", "@missing.json")
+    assert not shown.has_shown("hint")
 
 
 def answer_page_2(server: Coinbase, respond: Callable[[Handler], None]) -> None:
@@ -6387,6 +6397,8 @@ def test_count_of_pages_is_never_among_the_data(terminal, online, copied):
         pages = [json.loads(line)["accounts"] for line in shown.lines]
         assert pages == [[0], [1], [2]]
         assert not shown.has_shown("page")
+    _, beside_a_stream_of_text = terminal(*words, out=io.StringIO())
+    assert beside_a_stream_of_text.seen == []
 
 
 def test_windows_nul_is_no_terminal(run, with_key, monkeypatch):
@@ -6429,6 +6441,7 @@ def test_help_shows_on_one_screen_what_belongs_to_a_command(run, words, own, oth
 def test_help_ends_with_a_session_and_names_channels_and_version(run):
     text = run("--help").out
     assert text.splitlines()[-1].startswith("  $ python cdp_jwt.py GET ")
+    assert "\n    --data JSON         the body" in text  # below --call
     assert "--version" in text
     *channels, last = cdp_jwt.CHANNELS
     of_channel = " ".join(run("ws", "user", "--help").out.split())
@@ -6483,6 +6496,13 @@ MISSPELT = [
 @pytest.mark.parametrize(("words", "message"), MISSPELT)
 def test_misspelt_command_is_refused_with_what_was_meant(run, with_key, words, message):
     assert run(*words) == misused(message)
+
+
+def test_installed_command_speaks_under_its_own_name(run, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/cdp-jwt"])
+    error = run("GET").err
+    assert error.startswith("usage: cdp-jwt METHOD PATH ")
+    assert error.endswith("\ncdp-jwt: error: GET needs a PATH\n")
 
 
 CALL_DATA = ["--call", "--data", "{}"]
@@ -6916,6 +6936,7 @@ All is well.
 """, "")  # fmt: skip
     assert online.refusals == []
     assert {seen.method for seen in online.seen} == {"GET"}
+    assert "note: HTTP 200, " in check("--host", online.host, "--verbose").err
 
 
 def test_check_offline_opens_nothing(check, monkeypatch):
@@ -6977,6 +6998,15 @@ def test_check_names_an_answer_that_is_wrong(
     assert complaints(result) == [complaint, f"First: {complaint[6:]}"]
     if respond is not without_time:  # the Date is taken
         assert f"ok    {CLOCK}\n" in result.out
+
+
+def test_check_names_a_problem_of_its_own_token(check, with_key, monkeypatch):
+    """As on a machine whose clock is in the year 8307."""
+    monkeypatch.setattr(time, "time", lambda: 2e11)
+    result = check("--offline")
+    problem = "fail  nbf is 199999999995; expected an integer: epoch seconds"
+    assert complaints(result)[0].startswith(problem)
+    assert result.code == 1
 
 
 def test_check_goes_on_without_a_key(check, online, key_file):
@@ -7124,11 +7154,17 @@ def test_order_whose_answer_is_lost_was_sent_all_the_same(online, copied):
 def test_process_survives_closed_streams(copied, key_file):
     """The files that it opens take their numbers, and get no message."""
     key_file.chmod(0o644)  # which is warned of
-    command = f'"{sys.executable}" signer.py ws --key-file "{key_file}"'
-    script = f"{command} <&- 2>&-; {command} >&-; echo $? >&2"
+    script = f'"{sys.executable}" signer.py ws --key-file "{key_file}" <&- 2>&-'
     result = process(["sh", "-c", script], cwd=copied.parent)
     assert verified(result.stdout.strip(), P256)
-    assert result.stderr == "signer: error: standard output is closed\n1\n"
+
+
+def test_command_whose_output_is_closed_fails(run, with_key, monkeypatch):
+    error = "cdp_jwt: error: standard output is closed\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        result = run("ws")
+    assert result == Result(1, "", error)
 
 
 def test_process_that_prints_a_token_imports_nothing_slow(copied, key_file):
