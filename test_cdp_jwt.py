@@ -8323,6 +8323,8 @@ class Reader:
 @pytest.fixture
 def reader(by_name, ca_file, key_file, tmp_path) -> Reader:
     """Its tools reach a server in the place of api.coinbase.com, and nothing else."""
+    if not shutil.which("sh"):
+        pytest.skip("needs a POSIX shell")
     folder = tmp_path / "fresh"
     programs = tmp_path / "programs"
     folder.mkdir()
@@ -8455,9 +8457,10 @@ BESPOKE = {  # blocks that are no script, or none that succeeds: each has its ow
 }
 
 
-@pytest.mark.parametrize(
-    "place", [each for each in readme_blocks() if each not in BESPOKE]
-)
+SCRIPTS = [place for place in readme_blocks() if place not in BESPOKE]
+
+
+@pytest.mark.parametrize("place", SCRIPTS, ids=str)
 def test_readmes_block_runs(reader, by_name, request, place):
     block = readme_blocks()[place]
     reader.need(*re.findall(r"\b(?:curl|jq)\b", block.script))
