@@ -2906,7 +2906,7 @@ class Client:
         from importlib import import_module
 
         # What most calls import: a fork must not find another thread importing it.
-        modules = "email.utils http.client logging select urllib.request"
+        modules = "email.utils encodings.idna http.client logging select urllib.request"
         for name in modules.split():
             import_module(name)
         self._key = _checked_key(key)

@@ -6490,7 +6490,7 @@ MISSPELT = [
     ([made()], "a command is missing; `decode TOKEN` says what is in a token"),
     (["post", "--call"], "POST needs a PATH"),
     (["GET", "/x", PORTAL], "GET takes one PATH"),
-    (["check", "x"], "check takes no word"),
+    (["check", "x"], "check takes no argument"),
     (["decode", "a", "b"], "decode takes one TOKEN"),
     (["GET", "/x", "--key"], "unknown option --key; did you mean --key-file?"),
     (["GET", "/x", "-k"], "unknown option -k; did you mean --key-file?"),
@@ -6523,7 +6523,7 @@ def test_installed_command_speaks_under_its_own_name(run, monkeypatch):
 
 
 CALL_DATA = ["--call", "--data", "{}"]
-ONE_INPUT = "standard input is one thing: a key file, data or a token"
+ONE_INPUT = "only one of key file, data and token can be standard input"
 PAGINATE = "--paginate goes with GET, and without --data"
 WHEN = "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"
 COMBINATIONS = [
@@ -6561,7 +6561,7 @@ NO_HOST = "the host has '/' at position 2; expected name or name:port"
 NO_PATH = "the path does not begin with exactly one /"
 WRONG_VALUES = [
     *[(["GET", "/x", "--not-before", text], WHEN) for text in (CANARY, "-5", "+x", "2026-11-22T15:00:00")],
-    *[(["GET", "/x", "--call", "--timeout", seconds], "--timeout takes seconds above 0")
+    *[(["GET", "/x", "--call", "--timeout", seconds], "--timeout takes seconds above 0, from 0.001 on")
       for seconds in ("0", "-1", "nan", "10s", "", CANARY)],
     *[(["check", "--timeout", seconds], "--timeout takes seconds below 1000000") for seconds in ("inf", "1000000")],
     (["GET", "/x", "--call", "--param", CANARY], "--param takes NAME=VALUE"),
@@ -7003,7 +7003,7 @@ MAY_NOTHING = "warn  the key is accepted; it may: nothing (?)"
         (cdp_jwt.PERMISSIONS, status(200, []), MAY_NOTHING),
         (cdp_jwt.PERMISSIONS, status(200, {"can_view": False}), MAY_NOTHING),
         ("/api/v3/brokerage/time", status(404), "warn  HOST answers over TLS: HTTP 404"),
-        ("/api/v3/brokerage/time", without_time, "warn  clock: the server tells no time"),
+        ("/api/v3/brokerage/time", without_time, "warn  clock: the server's answer has no date"),
     ],
 )  # fmt: skip
 def test_check_names_an_answer_that_is_wrong(
@@ -7304,8 +7304,8 @@ SCENARIOS = {  # what the server is like, the key file, the command, what is sai
     "altered key": ({}, {"privateKey": flipped(SEC1, 60)}, CALL, ["error: KEYFILE: this key is damaged: .*"]),
     "permission missing": (VIEW_ONLY, {}, PLACE_ORDER, [REFUSED, "hint: the key is valid, but may not do this: its can_trade is false"]),
     "allow-list": (UNAUTHORIZED, {"allowedIps": ["203.0.113.7"]}, CALL, [
-        REFUSED, "hint: possible: this machine's address is none that it allows: 203.0.113.7",
-        "hint: possible: .*", "hint: `check` goes through key, clock, network and permissions"]),
+        REFUSED, "hint: possible: this machine's IP address is not one it allows: 203.0.113.7",
+        "hint: possible: .*", "hint: `check` tests key, clock, network and permissions"]),
     "wrong path": ({}, {}, ["GET", "/api/v3/accounts", "--call"], ["error: HTTP 404: no such path", "hint: the path is under neither .*"]),
 }  # fmt: skip
 
