@@ -5282,6 +5282,21 @@ def test_errors_say_whether_the_outcome_is_unknown(answering, kind):
         assert str(error).endswith(f"; {UNKNOWN}") is expected, (method, answer)
 
 
+def test_order_is_tried_again_while_nothing_was_sent(
+    client, coinbase, waits, monkeypatch
+):
+    order = {"client_order_id": "1"}
+    found = socket.getaddrinfo(*coinbase.server_address, type=socket.SOCK_STREAM)
+    outcomes = [OSError("unreachable")] * 4 + [found] * 2  # connecting asks as well
+    look_up = unittest.mock.Mock(side_effect=outcomes)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    failed = "the connection failed; check network, host and proxy"
+    message = transport_error(lambda: client.post(ORDERS, json=order))
+    assert message == f"{coinbase.host}: {failed}"
+    assert client.post(ORDERS, json=order).status == 200
+    assert coinbase.executed == ["1"]
+
+
 def test_order_is_never_executed_twice_whatever_breaks_when(answering, waits):
     """The connection is cut after each octet of the answer."""
     order = {"client_order_id": "1", "product_id": "BTC-USD"}
