@@ -5477,9 +5477,18 @@ def test_no_try_is_begun_after_the_time_of_the_call(
 
 def test_call_shares_the_deadline_of_the_one_before(client, coinbase):
     """As the one that asks for a key's permissions does."""
-    assert client._get_before(time.monotonic() + 5, ACCOUNTS).status == 200
+    assert (
+        client._deliver(
+            cdp_jwt._Target("GET", client._host, ACCOUNTS), None, time.monotonic() + 5
+        ).status
+        == 200
+    )
     late = "it took longer than the timeout"
-    assert late in transport_error(lambda: client._get_before(time.monotonic(), "/x"))
+    assert late in transport_error(
+        lambda: client._deliver(
+            cdp_jwt._Target("GET", client._host, "/x"), None, time.monotonic()
+        )
+    )
     assert len(coinbase.seen) == 1
 
 
@@ -5533,9 +5542,9 @@ def hints_of(client: cdp_jwt.Client, url: str = ACCOUNTS) -> list[str]:
     return [*refusal_of(lambda: client.get(url)).hints]
 
 
-POSSIBLE = "possible: the key was deleted, or lacks a permission (what else it might be is ruled out: signature verified here, clock compared, uri equal to the request)"
+POSSIBLE = "possible: the key was deleted, or lacks a permission (other causes are ruled out: signature verified here, clock compared, uri equal to the request)"
 UNCOMPARED = POSSIBLE.replace("clock compared, ", "")
-TRY_CHECK = "`check` goes through key, clock, network and permissions"
+TRY_CHECK = "`check` tests key, clock, network and permissions"
 UNKNOWN_PATH = "the path is under neither /api/v3/brokerage nor /v2: "
 WRONG_CLOCK = "by the server's clock this token was not valid; set this machine's clock"
 LACKS_PERMISSION = (
@@ -5576,7 +5585,7 @@ def test_hints_say_what_the_answer_shows(fake, answer, hints):
     assert hints_of(fake.client(answer, retries=0)) == hints
 
 
-OTHER_ADDRESS = "possible: this machine's address is none that it allows: 203.0.113.7"
+OTHER_ADDRESS = "possible: this machine's IP address is not one it allows: 203.0.113.7"
 DOUBTED = {
     "none": (None, ["no token was sent, as no key was given"]),
     "name": (("my-key", SEC1), [UNKNOWN_NAME]),
