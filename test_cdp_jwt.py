@@ -2286,7 +2286,9 @@ CHANNELS = ("candles", "futures_balance_summary", "heartbeats", "level2", "marke
 def test_websocket_message_has_a_token_if_there_is_a_key(channel, kind, products):
     message = functools.partial(cdp_jwt.ws_message, channel, products, type=kind)
     expected = {"type": kind, "channel": channel, "product_ids": [*(products or ())]}
-    signed = json.loads(message(key=key_of()))
+    key = key_of()
+    signed, other = (json.loads(message(key=key)) for _ in range(2))
+    assert signed["jwt"] != other["jwt"]
     assert "uri" not in verified(signed.pop("jwt"), P256)
     assert signed == expected
     if channel in ("user", "futures_balance_summary"):
@@ -2427,8 +2429,9 @@ def test_request_is_the_exact_text_of_the_caller(key, private_key, dress):
             cdp_jwt.build_rest_jwt(text(uri), text(NAME), text(secret)),
         ):
             assert verified(token, private_key)["uri"] == uri
-        other = verified(key.rest_jwt(text("GET"), text(ORDERS)), private_key)
-        assert other["uri"] == f"GET api.coinbase.com{ORDERS}"
+        for path in (ACCOUNTS, ORDERS):
+            other = verified(key.rest_jwt(text("GET"), text(path)), private_key)
+            assert other["uri"] == f"GET api.coinbase.com{path}"
         message = cdp_jwt.ws_message(
             text("status"), [text("BTC")], type=text("subscribe")
         )
@@ -2626,6 +2629,7 @@ AROUND = (
     "curl https://api.coinbase.com/v2/user \\\n  --header 'Authorization: Bearer TOKEN'",
     '{"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"], "jwt": "TOKEN"}',
     '{"jwt":"TOKEN"}', "https://a.example/?jwt=TOKEN&x=1",
+    "curl --cacert keystore-of-ours.pem -H 'Authorization: Bearer TOKEN'",
 )  # fmt: skip
 R_AND_S = "expected r and s, 32 bytes each"
 
@@ -2675,6 +2679,7 @@ PROBLEMS = {
     "DER": (made(signature=segment(utils.encode_dss_signature(1 << 240, 1 << 255))), [f"the signature is DER; {R_AND_S}"]),
     "almost DER": (made(signature=segment(b"\x30" * 70)), [f"the signature has 70 bytes; {R_AND_S}"]),
     "63 octets": (made(signature=segment(b"x" * 63)), [f"the signature has 63 bytes; {R_AND_S}"]),
+    "header is cut off": (f"Authorization: Bearer {made(b'{')}", [NO_HEADER]),
     "header is a list": (made([HEADER]), [NO_HEADER]),
     "header is UTF-16": (made(json.dumps(HEADER).encode("utf-16")), [NO_HEADER]),
     "claims are cut off": (made(claims=b"{"), [NO_CLAIMS]),
@@ -2808,6 +2813,7 @@ IN_USE = {  # the key, what is in the token besides names and times, the notes
     "a WebSocket's": (P256, {}, ["without uri, this is a token for a WebSocket"]),
     "a gateway's": (P256, {"uri": "GET localhost:8443/v2"}, [GATEWAY.format("localhost:8443")]),
     "another gateway's": (P256, {"uri": "GET coinbase.com.example/x"}, [GATEWAY.format("coinbase.com.example")]),
+    "that of a like name": (P256, {"uri": "GET my-coinbase.com/x"}, [GATEWAY.format("my-coinbase.com")]),
     "a named key's": (P256, {"sub": "my-key", "uri": URI}, [UNKNOWN_NAME]),
     "one without a type": (P256, {"typ": "", "uri": URI}, []),
     "another type": (P256, {"typ": "at+jwt", "uri": URI}, ["typ is 'at+jwt'; expected 'JWT'"]),
