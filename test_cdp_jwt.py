@@ -78,7 +78,7 @@ import pytest
 import requests
 import trustme
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import (
     ec,
@@ -2308,7 +2308,7 @@ BAD_MESSAGES = [
     (("ticker", ["x\n"]), {}, rf"the product has '\n' at position 2; {PRODUCT}"),
     (("ticker", [""]), {}, "the product is empty"),
     (("ticker",), {"type": "sub"}, "type is neither 'subscribe' nor 'unsubscribe'"),
-    (("ticker",), {"key": PORTAL}, "key is str; expected an ApiKey"),
+    (("ticker",), {"key": PORTAL}, "key is str; expected an ApiKey: see ApiKey.from_file"),
 ]  # fmt: skip
 
 
