@@ -1061,6 +1061,14 @@ def test_encrypted_key_is_named_whatever_its_kind(make, form):
         assert refused(functools.partial(cdp_jwt.ApiKey, NAME, text), text) == ENCRYPTED
 
 
+@pytest.mark.filterwarnings("ignore:Diffie-Hellman")
+def test_key_of_a_kind_that_has_no_name_here_is_in_an_unusual_form():
+    secret = vector("DH/dhkey.pem")  # which some versions of cryptography do not load
+    message = f"this is a key in an unusual form{AGAIN}"
+    found = refused(lambda: cdp_jwt.ApiKey(NAME, secret), secret)
+    assert found in (message, CUT_OFF)
+
+
 COMPRESSED_POINT = point_of(P256, PublicFormat.CompressedPoint)
 HYBRID_POINT = bytes([6 + point_of(P256)[-1] % 2]) + point_of(P256)[1:]
 ODD_FORMS = {  # of whole P-256 keys, which OpenSSL makes usual
@@ -1215,6 +1223,23 @@ def test_secrets_of_this_run_sign_and_never_leak(random_keys, tmp_path):
             refused(call, secret)
 
 
+def test_what_functions_hand_on_shows_no_key_text_in_its_repr():
+    """As a debugger or a tracer shows it."""
+    shown = []
+
+    def profile(frame, event, value) -> None:
+        if event == "return" and frame.f_globals is vars(cdp_jwt):
+            shown.append(repr(value) if hasattr(value, "_fields") else "")
+
+    sys.setprofile(profile)
+    try:
+        cdp_jwt.ApiKey.from_env(ADVANCED)
+    finally:
+        sys.setprofile(None)
+    assert any(shown)
+    assert not leaks("".join(shown), SEC1)
+
+
 # Names.
 
 
@@ -1288,7 +1313,14 @@ KNOWN_NAMES = [
     f"organizations/{'a1B' * 12}/apiKeys/{'b1C' * 12}",
 ]
 NICKNAMES = [
-    *["my-key", f"apiKeys/{UUID}", "n" * 39, UUID.replace("-", "")],
+    *[
+        "my-key",
+        f"apiKeys/{UUID}",
+        "n" * 39,
+        UUID.replace("-", ""),
+        f"{UUID}0",
+        f"{NAME}/x",
+    ],
     "a.b/" * 74 + "n.n",  # the longest
 ]
 
@@ -1605,6 +1637,17 @@ def test_key_comes_from_standard_input(stdin, monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     message = "standard input: cannot be read: closed, or not a path"
     assert refused(lambda: cdp_jwt.ApiKey.from_file("-")) == message
+
+
+@needs_modes
+def test_key_file_may_be_a_pipe_of_the_shell(caplog):
+    """As in `--key-file <(op read ...)`; nobody can change its mode."""
+    reading, writing = os.pipe()
+    os.write(writing, JSON_TEXT.encode())
+    os.close(writing)
+    assert cdp_jwt.ApiKey.from_file(f"/dev/fd/{reading}").name == NAME
+    os.close(reading)
+    assert caplog.messages == []
 
 
 def test_allowed_ips_of_the_key_file_are_kept(tmp_path):
