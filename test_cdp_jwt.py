@@ -1313,14 +1313,8 @@ KNOWN_NAMES = [
     f"organizations/{'a1B' * 12}/apiKeys/{'b1C' * 12}",
 ]
 NICKNAMES = [
-    *[
-        "my-key",
-        f"apiKeys/{UUID}",
-        "n" * 39,
-        UUID.replace("-", ""),
-        f"{UUID}0",
-        f"{NAME}/x",
-    ],
+    *["my-key", f"apiKeys/{UUID}", "n" * 39, UUID.replace("-", "")],
+    *[f"{UUID}0", f"{NAME}/x"],
     "a.b/" * 74 + "n.n",  # the longest
 ]
 
@@ -1590,9 +1584,10 @@ def test_key_file_in_the_home_directory_is_found(key_file, monkeypatch):
     monkeypatch.setenv("HOME", str(key_file.parent))
     monkeypatch.setenv("USERPROFILE", str(key_file.parent))
     assert cdp_jwt.ApiKey.from_file("~/cdp_api_key.json").name == NAME
-    (key_file.parent / "empty").touch()
-    message = refused(lambda: cdp_jwt.ApiKey.from_file("~/empty"))
-    assert message == f"~/empty: {EMPTY_FILE}"
+    path = f"~/{LEGACY_SECRET}"  # which is shown, as it is there
+    (key_file.parent / LEGACY_SECRET).touch()
+    message = refused(lambda: cdp_jwt.ApiKey.from_file(path))
+    assert message == f"{path}: {EMPTY_FILE}"
 
 
 @needs_modes
