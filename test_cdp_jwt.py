@@ -1238,6 +1238,7 @@ def test_what_functions_hand_on_shows_no_key_text_in_its_repr():
         sys.setprofile(None)
     assert any(shown)
     assert not leaks("".join(shown), SEC1)
+    assert repr(base64.b64decode(body(SEC1))) not in "".join(shown)
 
 
 # Names.
@@ -1435,8 +1436,9 @@ JSON_TEXT = json.dumps({"id": NAME, "privateKey": SEC1}, indent=4)
         JSON_TEXT.encode("utf-16"),
         b"\xfe\xff" + JSON_TEXT.encode("utf-16-be"),
         SEC1.encode("utf-16"),
+        f"Key Attributes: <No Attributes>\n{SEC1}".encode(),
     ],
-    ids=["mark", "CRLF", "real line breaks", "UTF-16", "UTF-16, big end first", "PEM"],
+    ids=["mark", "CRLF", "line breaks", "UTF-16", "big end", "PEM", "openssl pkcs12"],
 )
 def test_key_file_is_read_as_editors_and_powershell_leave_it(content, tmp_path):
     path = write_private(tmp_path / "key.json", "")
