@@ -31,20 +31,35 @@ matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryp
 	PATH="$$PATH:$(PYENV_BINS)" $(BIN)/tox run $(ARGS)
 
 bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
-	$(BIN)/python -m pytest -m bench -q --benchmark-quiet $(ARGS)
+	@$(BIN)/python -c 'from cryptography.hazmat.backends.openssl.backend import backend; \
+	    import os, sys; print(sys.version, backend.openssl_version_text(), os.cpu_count())'
+	@$(BIN)/python -m pip freeze | grep -E '^(authlib|coinbase|crypto|httpx|joserfc|Py|requests)'
+	$(BIN)/python -m pytest -m bench -q -s $(ARGS)
 
 distro: $(VENV)/distro/ready ## test with the distribution's python3-cryptography
 	$(VENV)/distro/bin/python -m pytest $(ARGS)
 
 cover: $(VENV)/cover ## branch coverage of the module; fails below 100 %
+	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -q $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 fuzz: $(VENV)/fuzz ## 20,000 examples of each property, on all cores
 	HYPOTHESIS_EXAMPLES=20000 $(BIN)/python -m pytest -q -m hypothesis -n auto $(ARGS)
 
-mutants: $(VENV)/mutants ## which small changes of sections 3-7 the quick tests notice
-	$(BIN)/python test_cdp_jwt.py mutants $(ARGS)
+TRIED = $(VENV)/tried
+mutants: $(VENV)/mutants ## which small changes of sections 3-7 the quick tests notice [ARGS=40]
+	mkdir -p $(TRIED)
+	COVERAGE_FILE=$(TRIED)/lines $(BIN)/python -m pytest -q -m 'not hypothesis and not bench' \
+	    --cov --cov-context=test --cov-report= --cov-fail-under=0 --junit-xml=$(TRIED)/tests.xml
+	$(BIN)/cosmic-ray init --force .cosmic-ray.toml $(TRIED)/session
+	$(BIN)/cr-filter-operators $(TRIED)/session .cosmic-ray.toml
+	PYTEST_ADDOPTS='-x --assert=plain -p no:cacheprovider -p no:terminal \
+	    -o faulthandler_timeout=20 -o faulthandler_exit_on_timeout=true' \
+	    $(BIN)/python test_cdp_jwt.py mutants $(TRIED) $(ARGS)
+	$(BIN)/cr-report --surviving-only --show-diff $(TRIED)/session
+	$(BIN)/cr-rate --fail-over 3 $(TRIED)/session
 
 # uv knows what another Python needs; pip asks this one, whatever it is told.
 OS = $(or $(findstring linux,$(PLATFORM)),$(findstring macos,$(PLATFORM)),windows)
@@ -87,7 +102,7 @@ wheelhouse: $(VENV)/wheels ## collect what an offline install needs [PY=3.9 PLAT
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
-	rm -rf __pycache__ .coverage wheelhouse
+	rm -rf __pycache__ .coverage* wheelhouse
 
 # Each stamp stands for a set of packages; it is renewed when pyproject.toml changes.
 $(VENV)/test: pyproject.toml | $(BIN)/python
@@ -119,7 +134,7 @@ $(VENV)/fuzz: $(VENV)/test
 	touch $@
 
 $(VENV)/mutants: $(VENV)/test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray pytest-cov
 	touch $@
 
 $(VENV)/tox: pyproject.toml | $(BIN)/python

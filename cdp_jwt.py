@@ -560,7 +560,7 @@ PEM_LABELS: Final = {  # of what is no key that can be used
     "CERTIFICATE REQUEST": f"a certificate request; {PASTE}",
     "OPENSSH PRIVATE KEY": f"an OpenSSH key; {PASTE}",
     "ENCRYPTED PRIVATE KEY": "an encrypted key; decrypt it with openssl pkey",
-    "EC PARAMETERS": f"the parameters of a key alone; {AGAIN}",
+    "EC PARAMETERS": f"only the parameters of a key; {AGAIN}",
 }
 FIRST_LINE: Final = (
     "only the first line of a key; quote it, in one line with \\n for each line break,"
@@ -597,7 +597,14 @@ def _kind(octets: bytes) -> str:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    refusals = (ValueError, UnsupportedAlgorithm, NotImplementedError, InternalError)
+    # The last two are for rare kinds: X.509 that is refused, and `python -W error`.
+    refusals = (
+        ValueError,
+        UnsupportedAlgorithm,
+        InternalError,
+        NotImplementedError,
+        Warning,
+    )
     try:
         return _kind_of_private(serialization.load_der_private_key(octets, None))
     except TypeError:  # it asks for a password
@@ -671,7 +678,7 @@ def _parse_json(text: str, name: object) -> _KeyText:
     secrets = [fields[field] for field in SECRET_FIELDS if fields.get(field)]
     if len(secrets) != 1 or (name is None and not names):
         raise InvalidKeyError(
-            f"{len(names)} names and {len(secrets)} secrets; expected one of"
+            f"names: {len(names)}, secrets: {len(secrets)}; expected one of"
             f" {', '.join(NAME_FIELDS)} and one of {', '.join(SECRET_FIELDS)}"
         )
     if name is not None and names and _exact_text(name) not in names:
@@ -760,6 +767,8 @@ def _mistake_in_pem(text: str, key_count: int) -> str:
         return PEM_LABELS["ENCRYPTED PRIVATE KEY"]
     if labels and labels[-1] in PEM_LABELS:
         return PEM_LABELS[labels[-1]]
+    if labels and not labels[-1].endswith("PRIVATE KEY"):
+        return f"PEM of another kind; {PASTE}"
     if len(text) < 50:
         return _unfilled(text) or FIRST_LINE
     if text.count("PRIVATE KEY") > 1:
@@ -1356,7 +1365,8 @@ class ApiKey:
         Raises InvalidRequestError if the URL is not https:, or cannot be signed.
         """
         url = _exact_text(request.url) or str(request.url)  # httpx has a class for it
-        token = self.rest_jwt(request.method or "", url.partition("#")[0])
+        method = "" if request.method is None else request.method
+        token = self.rest_jwt(method, url.partition("#")[0])
         request.headers["Authorization"] = f"Bearer {token}"
         return request
 
@@ -2226,14 +2236,6 @@ def _answer_of(octets: _Octets, method: str) -> HTTPResponse:
     return http.client.HTTPResponse(cast("socket.socket", octets), method=method)
 
 
-def _begin(answer: HTTPResponse) -> None:
-    """Read status and headers; skip interim answers (RFC 9110, section 15.2)."""
-    answer.begin()
-    while 102 <= answer.status <= 199:  # http.client skips 100 alone
-        answer.headers = cast("HTTPMessage", None)  # else begin() would do nothing
-        answer.begin()
-
-
 def _read_failure(error: Exception, octets: _Octets) -> _CallError:
     """Say what is wrong with an answer, by the type of http.client's error."""
     import http.client
@@ -2253,6 +2255,17 @@ def _read_errors() -> tuple[type[Exception], ...]:
     import http.client
 
     return (OSError, ValueError, http.client.HTTPException, _TooLongError)
+
+
+def _begin(answer: HTTPResponse, octets: _Octets) -> None:
+    """Read status and headers; skip interim answers (RFC 9110, section 15.2)."""
+    try:
+        answer.begin()
+        while 102 <= answer.status <= 199:  # http.client skips 100 alone
+            answer.headers = cast("HTTPMessage", None)  # else begin() would do nothing
+            answer.begin()
+    except _read_errors() as error:
+        raise _read_failure(error, octets) from None
 
 
 # Tunnel: the way through a proxy.
@@ -2294,10 +2307,7 @@ def _tunnel(
     _send(sock, "\r\n".join([*lines, "", ""]).encode())
     octets = _Octets(sock, deadline)
     with _answer_of(octets, "CONNECT") as answer:
-        try:
-            _begin(answer)
-        except _read_errors() as error:
-            raise _read_failure(error, octets) from None
+        _begin(answer, octets)
     return answer
 
 
@@ -2411,24 +2421,27 @@ class _Answer(NamedTuple):
 def _receive(
     octets: _Octets, answer: HTTPResponse, method: str, max_body: int
 ) -> _Answer:
-    """Read a whole answer; an error keeps its status, whatever its body is."""
+    """Read a whole answer; an error keeps its status, whatever follows that."""
+    from email.message import Message
+
+    response = Response(0, Message(), b"", method=method)
     try:
-        _begin(answer)
-    except _read_errors() as error:
-        raise _read_failure(error, octets) from None
-    is_error = answer.status >= 300
-    limit = MAX_ERROR_BODY if is_error else max_body
-    response = Response(answer.status, answer.headers, b"", method=method)
-    try:
+        _begin(answer, octets)
+        response.headers = answer.headers
         _check_head(answer, octets)
+        is_error = answer.status >= 300
+        limit = MAX_ERROR_BODY if is_error else max_body
         body = _body(answer, octets, limit)
         if len(body) > limit and not is_error:
             raise _oversized()
     except _CallError as failure:
-        if not is_error:
+        status = cast("object", answer.status)  # a word, while it has not been read
+        if not isinstance(status, int) or status < 300:
             raise
+        response.status = status
         response._unread = failure.reason
         return _Answer(response, is_connection_usable=False)
+    response.status = answer.status
     response.body = body[:limit]
     is_usable = answer.isclosed() and not answer.will_close
     return _Answer(response, is_connection_usable=is_usable)
@@ -2676,8 +2689,10 @@ def _value_text(value: object) -> str:
 def _json_body(value: object, method: str) -> bytes | None:
     if value is not None and method in SAFE_METHODS:
         raise InvalidRequestError(f"{method} takes no body; use params")
-    if value is None or isinstance(value, bytes):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return memoryview(value).tobytes()  # of a subclass, the octets that it holds
     if isinstance(value, str):
         raise InvalidRequestError(
             "json is text, which would be encoded twice; pass the object, or bytes"
@@ -2707,7 +2722,9 @@ def _not_json(value: object, place: str) -> str:
         parts = [(f"{place}[{number}]", each) for number, each in enumerate(items)]
     elif isinstance(value, float):
         return "" if abs(value) < float("inf") else f"{float(value)}{_at(place)}"
-    elif value is not None and not isinstance(value, (str, int)):
+    elif not (
+        value is None or isinstance(value, int) or _exact_text(value) is not None
+    ):
         return f"{type(value).__name__}{_at(place)}: use str()"
     problems = (_not_json(each, inner) for inner, each in parts)
     return next(filter(None, problems), "")
