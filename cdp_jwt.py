@@ -448,7 +448,7 @@ def _looks_like_key(text: str, shortest: int = 32) -> bool:
     size = len(_base64(text))  # of Ed25519 keys 32, 64 and 48 (PKCS8), else P-256's
     if size in (32, 48, 64, 121, 138) and _is_mixed(text):
         return True
-    # Such a run is base64 or a legacy secret. With a / in it, it counts from 40 on:
+    # A run of `shortest` is base64 or a legacy secret; with a / in it, one of 40, as
     # paths have shorter ones. One of 64 may be hex, which has letters of one case.
     run_of_base64 = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}"
     runs = re.findall(run_of_base64, "".join(text.split())[:MAX_SEARCHED])
@@ -464,8 +464,6 @@ SECRET_FIELDS: Final = ("privateKey", "secret", "privatePemKey")
 
 
 def _without_invisible(text: str) -> str:
-    if text.isascii():
-        return text
     return "".join(character for character in text if character not in INVISIBLE)
 
 
@@ -685,7 +683,7 @@ def _parse_json(text: str, name: object) -> _KeyText:
         raise InvalidKeyError(
             "the name in the key file is not the name given; leave out the one given"
         )
-    # Where a file has both fields, the name may be a nickname of the id.
+    # A `name` beside an `id` may be its nickname: a full name is best, then the `id`.
     full = [each for each in names if "/apiKeys/" in str(each)]
     best = name if name is not None else (full or names)[0]
     allowed = fields.get("allowedIps")
@@ -752,8 +750,7 @@ def _without_eaten_breaks(body: str) -> str:
         width = 64 + len(rest)
         lines = [body[i : i + width] for i in range(len(rest), len(body), width)]
         is_eaten = body.startswith(rest) and all(line.endswith(rest) for line in lines)
-        has_empty_line = rest in lines  # its n may be a line break or the key's
-        if is_eaten and not has_empty_line:
+        if is_eaten:
             return "".join(line.removesuffix(rest) for line in lines)
     return body
 
@@ -925,7 +922,7 @@ def _read_key_file(path: object, name: object, fallback_name: str = "") -> _KeyT
     is_there = os.path.exists(os.path.expanduser(place))
     is_shown = is_there or not _looks_like_key(place, shortest=20)
     shown = place if is_shown else "the key file (its path looks like a key)"
-    source = "standard input" if place == "-" else _escaped(shown[:300])
+    source = "standard input" if place == "-" else _escaped(shown[:MAX_SHOWN])
     with _prefixing_errors(source):
         try:
             text = _key_file_text(_read(place, MAX_KEY_FILE + 1))
@@ -977,7 +974,7 @@ def _key_file_text(content: bytes) -> str:
         raise InvalidKeyError("empty; expected the JSON or PEM of one key")
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line not in ("", "---") and line[:1] != "#"]
-    first = lines[0][:4096] if lines else ""
+    first = lines[0][:MAX_SEARCHED] if lines else ""
     if ENV_LINE.match(first):
         raise InvalidKeyError(
             "lines of NAME=value (.env); load them into the environment, by `uv run"
@@ -1493,8 +1490,8 @@ def _remembered_key(name: str, secret: str) -> ApiKey:
 def _given_uri_claim(uri: str) -> str:
     """Return the claim of a `uri` that the caller made, if it is the right one."""
     method, _, rest = uri.partition(" ")
-    is_mistaken = rest.startswith("/") or "://" in rest  # the error shows it right
-    url = rest if is_mistaken else f"https://{rest}"
+    is_path_or_url = rest.startswith("/") or URL.match(rest)  # refused, with `right`
+    url = rest if is_path_or_url else f"https://{rest}"
     right = _target(method, url, DEFAULT_HOST).uri
     if uri != right:
         advice = "" if _looks_like_key(right) else f"; use {right!r}"
@@ -1806,7 +1803,7 @@ def _uri_mistakes(method: str, address: str) -> list[str]:
     mistakes: list[str] = []
     if method != method.upper():
         mistakes.append("has its method in lower case")
-    if "://" in address:
+    if URL.match(address):
         mistakes.append("has a scheme; it starts with the host")
     if address.startswith("/"):
         mistakes.append("has no host before its path")
@@ -1950,7 +1947,7 @@ def _hints(
         yield "no token was sent, as no key was given"
     if status == 401 and key:
         yield from key.warnings
-    if status in (401, 403) and b"required scopes" in answer.body[:65536]:
+    if status in (401, 403) and b"required scopes" in answer.body:
         yield "the key lacks a permission for this; `check` lists those that it has"
     elif status in (401, 403) and key:
         if key.allowed_ips:
@@ -1979,8 +1976,7 @@ def _last_resort(target: _Target, key: ApiKey, is_clock_compared: bool) -> str:
         ruled_out.append("signature verified here")
     if is_clock_compared:
         ruled_out.append("clock compared")
-    if jwt.claims["uri"] == target.uri:
-        ruled_out.append("uri equal to the request")
+    ruled_out.append("uri equal to the request")  # of which it is made
     return (
         "possible: the key was deleted, or lacks a permission (other causes are ruled"
         f" out: {', '.join(ruled_out)})"
@@ -2187,9 +2183,9 @@ class _TooLongError(Exception):
 class _Octets(io.RawIOBase):
     """What a socket receives until a deadline, up to so many octets.
 
-    It takes the place of the socket in http.client.HTTPResponse, which has neither: its
-    timeout is for each read alone, and from Python 3.11 on it reads a chunk that is
-    announced with -1 octets without end.
+    It stands in for the socket of http.client.HTTPResponse. A socket's timeout is for
+    each read alone; HTTPResponse has no limit: from Python 3.11 on it reads a chunk
+    that is announced with -1 octets without end.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
@@ -2722,9 +2718,7 @@ def _not_json(value: object, place: str) -> str:
         parts = [(f"{place}[{number}]", each) for number, each in enumerate(items)]
     elif isinstance(value, float):
         return "" if abs(value) < float("inf") else f"{float(value)}{_at(place)}"
-    elif not (
-        value is None or isinstance(value, int) or _exact_text(value) is not None
-    ):
+    elif not isinstance(value, (str, int, type(None))):
         return f"{type(value).__name__}{_at(place)}: use str()"
     problems = (_not_json(each, inner) for inner, each in parts)
     return next(filter(None, problems), "")
@@ -3047,8 +3041,9 @@ class Client:
             "Accept-Encoding": "identity",
             "User-Agent": f"cdp_jwt/{__version__}",
         }
+        size = len(body or b"")
         if method not in SAFE_METHODS:
-            headers["Content-Length"] = str(len(body or b""))
+            headers["Content-Length"] = str(size)
         if body is not None:
             headers["Content-Type"] = "application/json"
         nbf = None
@@ -3058,7 +3053,6 @@ class Client:
             token = self._key._issue(_uri_claim(method, path, host), nbf)
             headers["Authorization"] = f"Bearer {token}"
             signed = "Authorization: Bearer ..."
-        size = len(body or b"")
         _logger().debug("%s %s with %s, %d bytes", method, url, signed, size)
         request = urllib.request.Request(url, body, headers, method=method)
         timeout = deadline - time.monotonic()
@@ -3184,7 +3178,7 @@ class _Console:
         self.consequence = ""  # what has been done, if the output is lost on the way
 
     def write(self, octets: bytes) -> None:
-        """Write data, to the octet; to a terminal, only what does not move it."""
+        """Write data unchanged; to a terminal, with control characters escaped."""
         if _is_terminal(sys.stdout):
             text = octets.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
             lines = text.removesuffix("\n").split("\n") if text else []
