@@ -193,8 +193,9 @@ def _exact_text(value: object) -> str | None:
     an `Enum` that is a `str` does so from Python 3.11 on.
     """
     try:
-        return str.__str__(cast("str", value))  # TypeError if it is not text
-    except TypeError:
+        # Not str.__str__, which calls the subclass's __len__ on PyPy.
+        return "".join([cast("str", value)])
+    except TypeError:  # it is not text
         return None
 
 
@@ -2047,7 +2048,7 @@ class _CallError(Exception):
         self.was_sent = False  # had a part of the request been sent?
 
 
-def _network_failure(error: OSError) -> _CallError:
+def _network_failure(error: Exception) -> _CallError:
     """Say what can happen to a connection in any phase."""
     import socket
     import ssl
@@ -2084,7 +2085,7 @@ def _set_timeout(sock: socket.socket, deadline: float) -> None:
 def _send(sock: socket.socket, octets: bytes) -> None:
     try:
         sock.sendall(octets)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # PyPy's ssl raises the latter
         raise _network_failure(error) from None
 
 
@@ -2236,7 +2237,7 @@ def _read_failure(error: Exception, octets: _Octets) -> _CallError:
     """Say what is wrong with an answer, by the type of http.client's error."""
     import http.client
 
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, RuntimeError)):
         return _network_failure(error)
     if isinstance(error, http.client.IncompleteRead) and octets.has_ended:
         return _network_failure(ConnectionResetError())
@@ -2250,7 +2251,9 @@ def _not_http() -> _CallError:
 def _read_errors() -> tuple[type[Exception], ...]:
     import http.client
 
-    return (OSError, ValueError, http.client.HTTPException, _TooLongError)
+    # PyPy's ssl raises a RuntimeError where others raise an OSError.
+    failures = (OSError, RuntimeError, ValueError, http.client.HTTPException)
+    return (*failures, _TooLongError)
 
 
 def _begin(answer: HTTPResponse, octets: _Octets) -> None:
@@ -2917,8 +2920,7 @@ class Client:
         from importlib import import_module
 
         # What most calls import: a fork must not find another thread importing it.
-        modules = "email.utils encodings.idna http.client logging select urllib.request"
-        for name in modules.split():
+        for name in ("encodings.idna", "logging", "urllib.request"):
             import_module(name)
         self._key = _checked_key(key)
         self._host = _checked_host(_text(host, "host"))
@@ -3020,10 +3022,7 @@ class Client:
             wait = 0.25 * 2 ** min(tries, 8) if failed.wait is None else failed.wait
             is_too_late = time.monotonic() + wait > deadline
             if not failed.may_try_again or tries >= self._retries or is_too_late:
-                try:
-                    raise failed.error
-                finally:
-                    del failed  # else error and frame would keep each other, and self
+                raise failed.error
             tries += 1
             _logger().debug("%s; trying again in %g s", failed.error, wait)
             time.sleep(wait)
@@ -3085,9 +3084,9 @@ class Client:
             try:
                 response = self.get(path, params=query)
                 page = _members(response.json())
-            except CdpError as error:
-                query.clear()  # as an error shows this function's variables
-                if place:
+            except BaseException as error:  # Ctrl-C as well
+                del path, query  # as an error shows this function's variables
+                if place and isinstance(error, CdpError):
                     error.args = (f"{error}; to go on: {_escaped(place[:MAX_SHOWN])}",)
                 raise
             yield response
