@@ -33,7 +33,7 @@ matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryp
 bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
 	@$(BIN)/python -c 'from cryptography.hazmat.backends.openssl.backend import backend; \
 	    import os, sys; print(sys.version, backend.openssl_version_text(), os.cpu_count())'
-	@$(BIN)/python -m pip freeze | grep -E '^(authlib|coinbase|crypto|httpx|joserfc|Py|requests)'
+	@$(BIN)/python -m pip freeze | grep -E '^(coinbase|crypto|httpx|joserfc|Py|requests)'
 	$(BIN)/python -m pytest -m bench -q -s $(ARGS)
 
 distro: $(VENV)/distro/ready ## test with the distribution's python3-cryptography
@@ -162,7 +162,7 @@ $(BIN)/python:
 # one folder; mounts and processes end with the namespaces of the shell that made them.
 define ON_ONE
 on=$1 here=$2 suite=sid arch=$(dpkg --print-architecture) python=.venv/bin/python
-debian='python3-aiohttp python3-cryptography python3-venv python3-yaml'
+debian='python3-cryptography python3-venv'
 case $on in
 3.*)  debian=python$on-venv run="make test PYTHON=python$on" ;;
 fips) debian="$debian openssl-provider-fips" python=.venv/distro/bin/python
