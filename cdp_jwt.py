@@ -1972,15 +1972,15 @@ def _last_resort(target: _Target, key: ApiKey, is_clock_compared: bool) -> str:
     """Name what remains possible, and what a token like the refused one rules out."""
     url = f"https://{target.host}{target.path}"
     jwt = _read_jwt(key.rest_jwt(target.method, url), _Findings())
-    ruled_out: list[str] = []
-    if _is_signed_by(key, jwt):
-        ruled_out.append("signature verified here")
-    if is_clock_compared:
-        ruled_out.append("clock compared")
-    ruled_out.append("uri equal to the request")  # of which it is made
+    checks = {
+        "signature verified here": _is_signed_by(key, jwt),
+        "clock compared": is_clock_compared,
+        "uri equal to the request": jwt.claims["uri"] == target.uri,
+    }
+    passed = ", ".join(check for check, is_passed in checks.items() if is_passed)
     return (
         "possible: the key was deleted, or lacks a permission (other causes are ruled"
-        f" out: {', '.join(ruled_out)})"
+        f" out: {passed})"
     )
 
 
@@ -2573,9 +2573,8 @@ class _Connections:
         idle.append(_Idle(time.time(), sock))
 
     def _prune(self) -> None:
-        for (process, _), idle in [*self._idle.items()]:
-            if process == os.getpid():
-                _close_unusable(idle)
+        for idle in [*self._idle.values()]:
+            _close_unusable(idle)
 
     def close(self) -> None:
         for idle in [*self._idle.values()]:
