@@ -2060,7 +2060,7 @@ def _network_failure(error: Exception) -> _CallError:
         advice = "check host, firewall, HTTPS_PROXY"
         return _CallError("it refused the connection", advice)
     closed = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-    if isinstance(error, closed):
+    if isinstance(error, (*closed, RuntimeError)):  # the last one is PyPy's
         return _CallError("it closed the connection", TRY_AGAIN)
     if isinstance(error, ssl.SSLError):
         return _CallError("TLS failed", "is it a server for TLS 1.2 or later?")
