@@ -3222,6 +3222,7 @@ def test_foreign_words_decide_nothing_and_are_shown_whole(place):
         assert re.sub("^localhost:[0-9]+: ", "", found) == message.format(word)
 
 
+@needs_cpython  # elsewhere a compiler comes in between
 def test_time_grows_as_a_foreign_text_does(place):
     def seconds_of(text: str) -> float:
         started = time.thread_time()  # of work; what is waited for is not counted
