@@ -5003,8 +5003,9 @@ print(*seen, sep="\\n", file=sys.stderr)
 """
 # What Python itself does to run a deed and to import a file.
 PYTHONS_OWN = {
-    "compile", "exec", "import", "marshal.loads", "object.__setattr__", "os.listdir",
-    "os.scandir", "sys._getframe",
+    "compile", "exec", "import", "marshal.loads", "object.__getattr__",
+    "object.__setattr__", "os.listdir", "os.scandir", "sys._getframe",
+    "sys._getframemodulename",
 }  # fmt: skip
 MAKE_TOKENS = """
 key = signer.ApiKey(*sys.argv)
