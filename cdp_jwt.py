@@ -1230,8 +1230,13 @@ def format_jwt_uri(method: str, path: str, host: str = DEFAULT_HOST) -> str:
     return _target(method, path, host).uri
 
 
+def _claim(uri: str) -> str:
+    """Return the `uri` claim as it stands in the claims set, behind the others."""
+    return f',"uri":{json.dumps(uri)}'
+
+
 def _uri_claim(method: str, url_or_path: str, host: str) -> str:
-    return f',"uri":{json.dumps(_target(method, url_or_path, host).uri)}'
+    return _claim(_target(method, url_or_path, host).uri)
 
 
 # Requests recur, and to make a claim takes a fifth of the time of a signature. Only for
@@ -1499,7 +1504,7 @@ def _given_uri_claim(uri: str) -> str:
     if uri != right:
         advice = "" if _looks_like_key(right) else f"; use {right!r}"
         raise InvalidRequestError(f"Coinbase answers this uri with a 401{advice}")
-    return _uri_claim(method, url, DEFAULT_HOST)
+    return _claim(right)
 
 
 @_drops_frames
@@ -3050,7 +3055,7 @@ class Client:
         signed = "no token"
         if self._key:
             nbf = int(time.time()) + self._clock_offsets.get(host, 0) - BACKDATE
-            token = self._key._issue(_uri_claim(method, path, host), nbf)
+            token = self._key._issue(_claim(target.uri), nbf)
             headers["Authorization"] = f"Bearer {token}"
             signed = "Authorization: Bearer ..."
         _logger().debug("%s %s with %s, %d bytes", method, url, signed, size)
