@@ -2011,6 +2011,7 @@ TWICE = json.dumps(HEADER).replace("{", '{"alg": "EdDSA", ').encode()
 PROBLEMS = {
     "two parts": (made().rpartition(".")[0], ["2 parts, expected 3: header.claims.signature", NO_SIGNATURE]),
     "a secret": (SEC1, ["no JWT: 1 part, expected 3"]),
+    "a header alone": (made().partition(".")[0], ["no JWT: 1 part, expected 3"]),
     "an encrypted one": ("a.b.c.d.e", ["no JWT: 5 parts, expected 3"]),
     "an address": ("api.coinbase.com/v2", ["no JWT: neither header nor claims set can be read"]),
     "padding": (made(signature=SIGNATURE + "=="), [f"the signature has '='; {ALPHABET}"]),
@@ -2886,6 +2887,14 @@ def test_proxy_that_cannot_be_used_is_named_unshown(coinbase, trust, monkeypatch
     assert found == f"{coinbase.host}: {problem}; expected http://host:port"
 
 
+def test_proxy_is_looked_up_with_port_80_if_it_names_none(nowhere, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example/")
+    client = cdp_jwt.Client(key_of(), retries=0)
+    found = "the proxy proxy.example: its name was not found"
+    assert found in transport_error(client.get, "/x")
+    assert nowhere == [("proxy.example", 80)]
+
+
 PASSWORD = "the proxy asks for a password; put it in HTTPS_PROXY"
 CREDENTIALS = "the proxy refused these credentials; check those in HTTPS_PROXY"
 NOT_SPOKEN = ("the proxy asks for {}, which this file cannot do; go through a local proxy that"
@@ -2902,6 +2911,7 @@ PROXY_REFUSALS = {  # name -> answer, message, tries
     "escapes": (ASKING + b"\x1b[2J", NOT_SPOKEN.format(r"\x1b[2j"), 1),
     "403": (b"HTTP/1.1 403 No", NO_TUNNEL.format(403), 1),
     "502": (b"HTTP/1.1 502 Bad", "the proxy answered HTTP 502; try again", 2),
+    "503": (b"HTTP/1.1 503 Bad", "the proxy answered HTTP 503; try again", 2),
     "504": (b"HTTP/1.1 504 Bad", "the proxy answered HTTP 504; try again", 2),
     "endless": (OK + b"X: %b\r\n" % (b"y" * 900) * 80, f"{OF_PROXY}{NOT_HTTP}", 2),
     "closed behind the answer": (b"HTTP/1.1 200 OK", CLOSED, 2),
