@@ -3639,7 +3639,8 @@ def test_any_answer_is_a_response_or_a_cdp_error(answering, waits, answer, metho
     except cdp_jwt.CdpError as error:
         assert "eyJ" not in f"{error} {error!r} {vars(error)}"
         assert error.__context__ is None
-    may_be_sent_again = method != "POST" or b" 429 " in answer or b" 401 " in answer
+    is_not_executed = re.search(rb" (401|429)\b", answer)  # though the rest is cut off
+    may_be_sent_again = method != "POST" or is_not_executed
     assert len(answering.server.requests) <= (3 if may_be_sent_again else 1)
     assert [0 <= wait <= 3 for wait in waits] in ([], [True])
 
