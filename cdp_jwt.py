@@ -596,7 +596,7 @@ def _kind(octets: bytes) -> str:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    # The last two are for rare kinds: X.509 that is refused, and `python -W error`.
+    # NotImplementedError is of rare X.509; `python -W error` raises each Warning.
     refusals = (
         ValueError,
         UnsupportedAlgorithm,
@@ -1405,7 +1405,7 @@ def _parsed_into(kind: type[AnyKey], text: _KeyText) -> AnyKey:
 
 
 def _load(kind: type[AnyKey], text: _KeyText) -> AnyKey:
-    """Do the same, and log what is wrong with the file."""
+    """Return that key, and log what others may do with its file."""
     key = _parsed_into(kind, text)
     warnings = text.warnings
     del text  # a handler of the log might show the variables of this function
@@ -1502,8 +1502,8 @@ def _given_uri_claim(uri: str) -> str:
     url = rest if is_path_or_url else f"https://{rest}"
     right = _target(method, url, DEFAULT_HOST).uri
     if uri != right:
-        advice = "" if _looks_like_key(right) else f"; use {right!r}"
-        raise InvalidRequestError(f"Coinbase answers this uri with a 401{advice}")
+        use = "what format_jwt_uri returns" if _looks_like_key(right) else repr(right)
+        raise InvalidRequestError(f"Coinbase answers this uri with a 401; use {use}")
     return _claim(right)
 
 
@@ -2224,12 +2224,19 @@ class _Octets(io.RawIOBase):
 
 
 class _Lines(io.BufferedReader):
-    """A stream that refuses a bare CR, which the parser of headers takes for an end."""
+    """A stream that refuses what http.client would misread in a line.
+
+    Its parser of headers takes a bare CR for an end; and of a status line that is cut
+    off, the status may not be believed: an order would be sent again for half a 429.
+    """
 
     def readline(self, size: int | None = -1) -> bytes:
         line = super().readline(size)
         if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
             raise ValueError("a bare CR")
+        is_at_limit = len(line) == size  # http.client says that it is too long
+        if line and not line.endswith(b"\n") and not is_at_limit:
+            raise ValueError("a line that is cut off")
         return line
 
 
