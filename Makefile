@@ -101,7 +101,7 @@ wheelhouse: $(VENV)/wheels ## collect what an offline install needs [PY=3.9 PLAT
 	@cat wheelhouse/requirements.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist
+	rm -rf $(VENV) .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	rm -rf __pycache__ .coverage* wheelhouse
 
 # Each stamp stands for a set of packages; it is renewed when pyproject.toml changes.
