@@ -1779,6 +1779,12 @@ def test_drop_in_shows_the_right_uri_for_a_wrong_one():
         *(right.lower(), right.replace("api", "API"), right.replace("/", ":443/", 1)),
     ):
         assert refused_request(cdp_jwt.build_rest_jwt, wrong, NAME, SEC1) == message
+    unshown = "Coinbase answers this uri with a 401; use what format_jwt_uri returns"
+    wrong = f"get api.coinbase.com/{body(SEC1)}"
+    assert (
+        refused_request(cdp_jwt.build_rest_jwt, wrong, NAME, SEC1, secret=SEC1)
+        == unshown
+    )
     for uri in ("", "GET", "GET ", "/x", "GET  a/x", "GET a/x y", "GET http://a/x"):
         refused_request(cdp_jwt.build_rest_jwt, uri, NAME, SEC1)
 
