@@ -33,7 +33,7 @@ matrix: $(VENV)/tox ## test on every Python found, and with old versions of cryp
 bench: $(VENV)/bench ## compare its speed with that of Coinbase's SDK and other libraries
 	@$(BIN)/python -c 'from cryptography.hazmat.backends.openssl.backend import backend; \
 	    import os, sys; print(sys.version, backend.openssl_version_text(), os.cpu_count())'
-	@$(BIN)/python -m pip freeze | grep -E '^(coinbase|crypto|httpx|joserfc|Py|requests)'
+	@$(BIN)/python -m pip freeze | grep -E '^(Authlib|coinbase|crypto|httpx|joserfc|Py|requests)'
 	$(BIN)/python -m pytest -m bench -q -s $(ARGS)
 
 distro: $(VENV)/distro/ready ## test with the distribution's python3-cryptography
@@ -49,15 +49,16 @@ fuzz: $(VENV)/fuzz ## 20,000 examples of each property, on all cores
 	HYPOTHESIS_EXAMPLES=20000 $(BIN)/python -m pytest -q -m hypothesis -n auto $(ARGS)
 
 TRIED = $(VENV)/tried
+QUICKLY = -x --assert=plain -p no:cacheprovider -p no:terminal \
+    -o faulthandler_timeout=20 -o faulthandler_exit_on_timeout=true
 mutants: $(VENV)/mutants ## which small changes of sections 3-7 the quick tests notice [ARGS=40]
 	mkdir -p $(TRIED)
 	COVERAGE_FILE=$(TRIED)/lines $(BIN)/python -m pytest -q -m 'not hypothesis and not bench' \
-	    --cov --cov-context=test --cov-report= --cov-fail-under=0 --junit-xml=$(TRIED)/tests.xml
+	    --cov --cov-context=test --cov-report=json:$(TRIED)/lines.json --cov-fail-under=0 \
+	    --junit-xml=$(TRIED)/tests.xml
 	$(BIN)/cosmic-ray init --force .cosmic-ray.toml $(TRIED)/session
 	$(BIN)/cr-filter-operators $(TRIED)/session .cosmic-ray.toml
-	PYTEST_ADDOPTS='-x --assert=plain -p no:cacheprovider -p no:terminal \
-	    -o faulthandler_timeout=20 -o faulthandler_exit_on_timeout=true' \
-	    $(BIN)/python test_cdp_jwt.py mutants $(TRIED) $(ARGS)
+	PYTEST_ADDOPTS='$(QUICKLY)' $(BIN)/python test_cdp_jwt.py mutants $(TRIED) $(ARGS)
 	$(BIN)/cr-report --surviving-only --show-diff $(TRIED)/session
 	$(BIN)/cr-rate --fail-over 3 $(TRIED)/session
 
