@@ -196,7 +196,6 @@ def clean_environment(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def closed_clients(monkeypatch):
-    """Each client of a test is closed after it."""
     original = cdp_jwt.Client.__init__
     with contextlib.ExitStack() as clients:
 
@@ -441,15 +440,12 @@ def test_search_for_leaks_finds_a_secret_in_each_hiding_place(place):
 # Errors are of one family, can be caught as Python's own, and hold no key text.
 
 
-FAMILY = [cdp_jwt.InvalidKeyError, cdp_jwt.InvalidRequestError, cdp_jwt.TransportError,
-          cdp_jwt.ApiError]  # fmt: skip
-
-
 def test_errors_share_a_base_and_are_builtin_errors_too():
-    assert all(issubclass(each, cdp_jwt.CdpError) for each in FAMILY)
-    are_value_errors = [issubclass(each, ValueError) for each in FAMILY]
-    assert are_value_errors == [True, True, False, False]
-    assert issubclass(cdp_jwt.TransportError, OSError)
+    base = cdp_jwt.CdpError
+    assert cdp_jwt.InvalidKeyError.__bases__ == (base, ValueError)
+    assert cdp_jwt.InvalidRequestError.__bases__ == (base, ValueError)
+    assert cdp_jwt.TransportError.__bases__ == (base, OSError)
+    assert cdp_jwt.ApiError.__bases__ == (base,)
 
 
 def test_errors_of_calls_have_all_attributes_and_can_be_pickled():
@@ -594,13 +590,7 @@ BARE |= {f"{form} without PEM lines": body(text) for form, text in PEMS.items()}
 del BARE["PKCS8 without PEM lines"]  # that is what a CDP wallet secret looks like
 FORMS = {**PEMS, **BARE}
 UNPROVEN_FORMS = ("seed", "Ed25519", "Ed25519 without PEM lines")
-
-
-def test_forms_of_other_tools_have_the_sizes_that_were_seen():
-    sizes = [len(base64.b64decode(body(text))) for text in PEMS.values()]
-    assert sizes == [121, 138, 150, 153, 48]
-    for text in PEMS.values():
-        assert pkcs8(loaded(text)) in (PKCS8, pkcs8(ED25519))
+PROVEN_BARE = {form: BARE[form] for form in BARE.keys() - UNPROVEN_FORMS}
 
 
 # A key is proven by its public part.
@@ -686,7 +676,6 @@ def test_openssl_that_refuses_is_named(monkeypatch, kind, algorithm):
     monkeypatch.setattr(cdp_jwt.ed25519, "Ed25519PrivateKey", refusing)
     assert refused_key(secret) == message
     assert refused(key.ws_jwt, secret) == message
-    assert refused(lambda: key.rest_jwt("GET", "/x"), secret) == message
 
 
 # What editors, shells, CI systems and secret stores do to a key, and what is mended.
@@ -717,7 +706,6 @@ LINE_BREAKS = {  # what becomes of those of a PEM
     ("%0d%0a",): {PERCENT, TIDY},
 }
 EC_PARAMETERS = from_hex(P256_ID, "EC PARAMETERS")
-ATTRIBUTES = "Bag Attributes\n    x: 1\nKey Attributes: <No Attributes>\n"
 EXTRA = {"publicKey": public_pem(P256), "label": r"DOMAIN\user", "enabled": True}
 
 
@@ -741,15 +729,14 @@ WAYS = {  # on which a key arrives -> what it does to a text, what is mended, of
     "base64 of more text": (lambda pem: code_of(f"# Börse\n{pem}"), {ENCODED, TIDY}, PEMS),
     "all of a URL": (lambda pem: urllib.parse.quote(pem, safe=""), {PERCENT}, PEMS),
     "all of a form": (urllib.parse.quote_plus, {PERCENT}, PEMS),
-    "a line of JSON": (lambda pem: f' "secret": {json.dumps(pem)},', {FIELD, ESCAPED, QUOTED}, PEMS),
     "JSON in JSON": (lambda pem: json.dumps(json.dumps(pem)), {ESCAPED, QUOTED}, PEMS),
     "PHP's JSON": (lambda pem: json.dumps(pem).replace("/", r"\/"), {ESCAPED, QUOTED}, PEMS),
-    "PKCS12's attributes": (lambda pem: ATTRIBUTES + pem, {TIDY}, PEMS),
     "EC PARAMETERS in front": (lambda pem: EC_PARAMETERS + pem, {TIDY}, PEMS),
     "a certificate in front": (lambda pem: as_pem(b"0" * 300, "CERTIFICATE") + pem, {TIDY}, PEMS),
     "another label": (lambda pem: pem.replace("PRIVATE KEY", "X PRIVATE KEY"), {TIDY}, PEMS),
     "two lines": (lambda text: lines_of(text, 40), {TIDY}, BARE),
     r"\n inside": (lambda text: rf"{text[:40]}\n{text[40:]}", {ESCAPED, TIDY}, BARE),
+    "letters of URLs": (lambda text: text.replace("+", "-").replace("/", "_").rstrip("="), {TIDY}, PROVEN_BARE),
 }  # fmt: skip
 
 
@@ -763,18 +750,6 @@ def test_key_is_accepted_in_every_form_seen_in_the_wild(way):
         assert key.warnings == ((SEED,) if form in UNPROVEN_FORMS else ())
         private_key = ED25519 if form in ("portal", *UNPROVEN_FORMS) else P256
         assert verified(key.rest_jwt("GET", ACCOUNTS), private_key)["kid"] == NAME
-
-
-def test_letters_of_base64_are_mended_where_the_key_is_proven():
-    for letters in (
-        lambda text: text.rstrip("="),
-        lambda text: text.replace("+", "-").replace("/", "_"),
-    ):
-        for form in BARE.keys() - UNPROVEN_FORMS:
-            key = cdp_jwt.ApiKey(NAME, letters(BARE[form]))
-            verified(key.ws_jwt(), ED25519 if form == "portal" else P256)
-        bare_seed = base64.b64encode(b"\xfb\xff" * 16).decode()
-        assert refused_key(letters(bare_seed)) == NEITHER
 
 
 # Mistakes: what a secret is instead, and what to do.
@@ -794,11 +769,8 @@ REFERENCE = "this is a reference that nothing has resolved; give the value itsel
 NEITHER = f"this is neither PEM nor base64 of 64 bytes (or 32, with its =){PASTE}"
 PUBLIC = f"this is a public key{PASTE}"
 IS_NAME = f"this is a key's name{PASTE}"
-BAD_JSON = f"this is damaged JSON{AGAIN}"
 ARRAY = f"this is JSON, but an array{PASTE}"
 OTHER_NAME = "the name in the key file is not the name given; leave out the one given"
-JWK = f"this is a JWK (RFC 7517), not a key file{CREATE}"
-EMPTY_SECRET = "the key's secret is empty; is it set?"
 
 KINDS = [  # a vector, or a curve; and how it is called
     ("Traditional_OpenSSL_Serialization/testrsa.pem", "an RSA key"),
@@ -823,7 +795,8 @@ def test_wrong_kind_of_key_is_named_in_every_form(source, kind):
             text = pem(ec.generate_private_key(source()))
     except (UnsupportedAlgorithm, ValueError, InternalError) as error:
         pytest.skip(f"this OpenSSL has none: {type(error).__name__}")
-    for secret in (text, text.replace("\n", r"\n"), body(text), code_of(text)):
+    escaped, headed = text.replace("\n", r"\n"), EC_PARAMETERS + text
+    for secret in (text, escaped, headed, body(text), code_of(text)):
         assert refused_key(secret) == f"this is {kind}{TAKES}"
 
 
@@ -838,12 +811,9 @@ def test_key_that_cryptography_warns_of_is_named_or_called_damaged(action):
 
 
 COMPRESSED_POINT = f"{2 + int(POINT, 16) % 2:02x}{POINT[2:66]}"
-HYBRID = f"{6 + int(POINT, 16) % 2:02x}{POINT[2:]}"
 ODD_FORMS = {  # of whole P-256 keys, which OpenSSL makes usual
-    "no public part, SEC1": from_hex(f"30310201010420{D}a00a{P256_ID}", "EC PRIVATE KEY"),
-    "no public part, PKCS8": from_hex(f"3041020100{EC_ID}042730250201010420{D}"),
+    "no public part": from_hex(f"30310201010420{D}a00a{P256_ID}", "EC PRIVATE KEY"),
     "a compressed point": from_hex(f"3067020100{EC_ID}044d304b0201010420{D}a124032200{COMPRESSED_POINT}"),
-    "a hybrid point": from_hex(f"30770201010420{D}a00a{P256_ID}a144034200{HYBRID}", "EC PRIVATE KEY"),
     "explicit parameters": vector("EC/secp256r1-explicit-seed.pem"),
 }  # fmt: skip
 
@@ -874,23 +844,20 @@ SEC1_LINES = SEC1.split("\n")
 MISTAKES = {  # the message -> texts
     PUBLIC: [public_pem(P256), body(public_pem(ED25519)), as_pem(b"0" * 300, "RSA PUBLIC KEY"),
              vector("OpenSSH/ed25519-nopsw.key.pub"), vector("OpenSSH/ecdsa-nopsw.key.pub")],
-    f"this is a certificate{PASTE}": [
-        CERTIFICATE, body(CERTIFICATE), f"-----BEGIN CERTIFICATE-----\n{'A' * 40}"],
+    f"this is a certificate{PASTE}": [CERTIFICATE, body(CERTIFICATE)],
     f"this is a certificate request{PASTE}": [vector("../x509/requests/basic_constraints.pem")],
     "this is an encrypted key; decrypt it with openssl pkey": [
-        ENCRYPTED, ENCRYPTED.replace("\n", r"\n"), body(ENCRYPTED), code_of(ENCRYPTED),
-        vector("Traditional_OpenSSL_Serialization/key1.pem")],
+        ENCRYPTED, body(ENCRYPTED), vector("Traditional_OpenSSL_Serialization/key1.pem")],
     f"this is an OpenSSH key{PASTE}": [vector("OpenSSH/ecdsa-nopsw.key")],
     f"this is only the parameters of a key{AGAIN}": [EC_PARAMETERS],
-    f"this is PEM of another kind{PASTE}": [
-        vector("DH/dhp.pem"), as_pem(b"0" * 300, "PGP PRIVATE KEY BLOCK")],
+    f"this is PEM of another kind{PASTE}": [as_pem(b"0" * 300, "PGP PRIVATE KEY BLOCK")],
     f"this is a CDP wallet secret, which signs no API calls{PASTE}": [body(PKCS8)],
     f"this is the secret of a legacy (HMAC) API key{CREATE}": [LEGACY_SECRET],
     IS_NAME: [NAME, UUID],
     OTHER_NAME: [json.dumps({"id": UUID, "privateKey": SEC1})],
     ARRAY: [json.dumps([NAME, SEC1])],
-    BAD_JSON: [json.dumps({"id": NAME, "privateKey": SEC1})[:-9]],
-    JWK: [json.dumps({"kty": "EC", "crv": "P-256", "d": BARE_SEED})],
+    f"this is a JWK (RFC 7517), not a key file{CREATE}": [
+        json.dumps({"kty": "EC", "crv": "P-256", "d": BARE_SEED})],
     "this is several keys; keep only the right one": [SEC1 + pem(OTHER_P256)],
     "this is only the first line of a key; quote it, in one line with \\n for each line break, or use a"
     " key file": [SEC1_LINES[0], "-----BEGIN"],
@@ -898,34 +865,28 @@ MISTAKES = {  # the message -> texts
     f"this is a key without its line -----BEGIN ... PRIVATE KEY-----{AGAIN}": ["\n".join(SEC1_LINES[1:])],
     f"this is a key whose BEGIN and END lines differ, or have not five dashes on each side{AGAIN}": [
         SEC1[1:], SEC1.replace("-----", "----"), SEC1.replace("END EC", "END")],
-    CUT_OFF: [SEC1.replace(SEC1_LINES[2], ""), SEC1[:80] + SEC1[81:], SEC1[:80] + "!" + SEC1[81:],
-              flipped(body(SEC1), 60)],
+    CUT_OFF: [SEC1.replace(SEC1_LINES[2], ""), SEC1[:80] + "!" + SEC1[81:], flipped(body(SEC1), 60)],
     f"this key is damaged: its public part is not that of its secret{AGAIN}": [
         flipped(SEC1, 60), flipped(body(SEC1), 20)],
     "this is a damaged Ed25519 key (its second half is not the public key of its first), or a Coinbase"
     f" Exchange secret{AGAIN}": [flipped(PORTAL, 10), EXCHANGE_SECRET],
-    NEITHER: [body(SEC1)[:60] + body(SEC1)[61:], PORTAL[:30] + PORTAL[31:], "correct horse battery staple"],
-    EMPTY_SECRET: ["", '""'],
+    NEITHER: [body(SEC1)[:60] + body(SEC1)[61:], f"/{PORTAL[2:]}", "correct horse battery staple yes",
+              BARE_SEED.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()],
+    "the key's secret is empty; is it set?": ["", '""'],
     f"the key's secret has 9079 characters, and a key has about 250{AGAIN}": [SEC1 * 39 + SEC1.strip()],
-    REFERENCE: [
-        "op://vault/coinbase/secret", "arn:aws:secretsmanager:us-east-1:1:secret:coinbase", "$API_SECRET",
-        "@Microsoft.KeyVault(SecretUri=vault.azure.net/x)", "${API_SECRET}", "%API_SECRET%"],
+    REFERENCE: ["op://a/b/c", "arn:aws:secretsmanager:x", "@Microsoft.KeyVault(x)", "$API_SECRET", "%API_SECRET%"],
     "this is a path; give it with --key-file, CDP_KEY_FILE or ApiKey.from_file": [
         "/home/me/cdp_api_key", "cdp_api_key.json", "~/keys/coinbase", "./coinbase", r"C:\new\keys", "my.pem"],
     PLACEHOLDER: [
-        "YOUR_API_SECRET", "{api_secret}", "{{ coinbase_secret }}", "<your secret>", "undefined", "null",
-        "None", "nil", "[object Object]", "changeme", "xxxxxxxx", "********", "...", "sk…",
-        as_pem(b"").replace("\n\n", "\nYOUR PRIVATE KEY\n"), as_pem(b"").replace("\n\n", "\n...\n")],
+        "YOUR_API_SECRET", "{api_secret}", "<secret>", "undefined", "null", "None", "nil", "[object Object]",
+        "changeme", "xxxxXXXX", "********", "...", "sk…", as_pem(b"").replace("\n\n", "\nYOUR PRIVATE KEY\n")],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("message", MISTAKES, ids=short)
 def test_mistake_is_named_with_its_remedy_and_without_its_text(message):
     for secret in MISTAKES[message]:
-        environ = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": secret}
         assert refused_key(secret) == message
-        found = refused(functools.partial(cdp_jwt.ApiKey.from_env, environ), secret)
-        assert found.endswith(SET if message == EMPTY_SECRET else message)
 
 
 # Secrets of this run, of which SECRETS_OF_RUN=N makes those of another one again. Of the
@@ -960,7 +921,6 @@ def test_secrets_of_this_run_sign_and_never_leak(vectors, tmp_path):
 
 
 def test_what_functions_hand_on_shows_no_key_text_in_its_repr():
-    """As a debugger or a tracer shows it."""
     handed_on = []
 
     def profile(frame, event, value) -> None:
@@ -983,19 +943,15 @@ SWAPPED = "the name looks like a key: name and secret are swapped"
 WRONG_NAMES = {  # the message -> names
     f"the name looks like a key: {TAKE_NAME[2:]}": [
         SEC1, PORTAL, BARE_SEED, body(PKCS8), body(SEC1)[:60], PORTAL.rstrip("="), f"secret={BARE_SEED}",
-        BARE_SEED.replace("/", "_").rstrip("="), f"{PORTAL[:40]} {PORTAL[41:]}"],
+        BARE_SEED.replace("/", "_").rstrip("="), f"{PORTAL[:30]} {PORTAL[31:60]}"],
     f"the name is a public key{TAKE_NAME}": [public_pem(P256)],
     "the key's name is empty; is it set?": ["", '""'],
     PLACEHOLDER.replace("this", "the key's name"): [
-        "organizations/{org_id}/apiKeys/{key_id}", "organizations/ORG_ID/apiKeys/KEY_ID", "xxxx", "...",
-        "organizations/<org>/apiKeys/<key>", "YOUR API KEY", "undefined", "null", "None"],
-    REFERENCE.replace("this", "the key's name"): ["$KEY", "${KEY}", "%KEY%", "op://a/b/c", "arn:aws:x"],
+        "organizations/ORG_ID/apiKeys/x", "organizations/x/apiKeys/KEY_ID", "organizations/<x>/apiKeys/<x>"],
     f"the key's name has 300 characters{TAKE_NAME}": ["a.b/" * 75],
-    f"the key's name has 9000 characters, and a key has about 250{AGAIN}": ["n" * 9000],
     **{f"the key's name has {shown}{TAKE_NAME}": [name] for name, shown in (
         (f"COINBASE_API_KEY={NAME}", "'=' at position 17"), ("organizations/a b", "' ' at position 16"),
-        ("organizations/a,b", "',' at position 16"), ("organizations/a\x1b[31m", r"'\x1b' at position 16"),
-        ("a\nb", r"'\n' at position 2"), ("ключ", r"'\u043a' at position 1"), ('a"b', "'\"' at position 2"),
+        ("a\x1b[31m", r"'\x1b' at position 2"), ("ключ", r"'\u043a' at position 1"), ('a"b', "'\"' at position 2"),
     )},
 }  # fmt: skip
 
@@ -1006,10 +962,15 @@ def test_name_that_is_none_is_refused(message):
         assert refused_key(PORTAL, name) == message
 
 
+def test_name_and_secret_that_are_swapped_are_called_so():
+    for secret in (SEC1, PORTAL):
+        for name in (f'"{NAME}"', f" {UUID}\n"):
+            assert refused_key(name, secret) == SWAPPED
+
+
 NICKNAME = "the key's name is neither organizations/.../apiKeys/... nor a UUID"
 KNOWN_NAMES = [NAME, UUID, UUID.upper(), f"organizations/{'a1B' * 12}/apiKeys/{'b1C' * 12}"]  # fmt: skip
-LONGEST = "a.b/" * 74 + "n.n"
-NICKNAMES = ["my-key", f"apiKeys/{UUID}", UUID.replace("-", ""), f"{UUID}0", f"{NAME}/x", LONGEST]  # fmt: skip
+NICKNAMES = ["my-key", f"apiKeys/{UUID}", UUID.replace("-", ""), f"{NAME}/x", "a.b/" * 74 + "n.n"]  # fmt: skip
 
 
 def test_name_is_mended_as_the_secret_is_and_signs_with_a_warning_if_unknown():
@@ -1082,7 +1043,6 @@ def test_time_for_a_key_is_linear_in_its_length(run, tmp_path):
             (cdp_jwt.ApiKey, text, PORTAL),
             (cdp_jwt.ApiKey.from_file, text),
             (cdp_jwt.ApiKey.from_file, path, NAME),
-            (cdp_jwt.ApiKey.from_env, {"CDP_KEY_FILE": text}),
         ):
             with pytest.raises(cdp_jwt.InvalidKeyError):
                 call(*arguments)
@@ -1092,26 +1052,17 @@ def test_time_for_a_key_is_linear_in_its_length(run, tmp_path):
     limit = cdp_jwt.MAX_KEY_TEXT
     half, whole = (min(seconds(n) for _ in range(5)) for n in (limit // 2, limit))
     assert whole < 3 * half + 0.02
-    with pytest.raises(cdp_jwt.InvalidKeyError, match="about 250"):
-        cdp_jwt.ApiKey(NAME, run * 65536)
 
 
 # Key files.
 
 JSON_TEXT = json.dumps({"id": NAME, "privateKey": SEC1}, indent=4)
 KEY_FILES = {
-    "portal until 2025": {"name": NAME, "privateKey": SEC1},
-    "portal today": {"id": NAME, "privateKey": SEC1, **EXTRA},
-    "cdpcurl": {"id": NAME, "secret": SEC1},
-    "apiKeyName": {"apiKeyName": NAME, "privateKey": SEC1},
-    "sample SDKs": {"accessKey": NAME, "privatePemKey": SEC1},
+    "portal today": {"id": NAME, "privateKey": SEC1, "secret": "", **EXTRA},
     "nickname and name": {"id": "my key", "name": NAME, "privateKey": SEC1},
     "name and nickname": {"id": NAME, "name": "my key", "privateKey": SEC1},
-    "escaped twice": {"name": NAME, "privateKey": SEC1.replace("\n", r"\n")},
     "mark": JSON_TEXT.encode("utf-8-sig"),
-    "CRLF": JSON_TEXT.replace("\n", "\r\n").encode(),
     "line breaks": JSON_TEXT.replace(r"\n", "\n").encode(),
-    "UTF-16": JSON_TEXT.encode("utf-16"),
     "UTF-16, big end": b"\xfe\xff" + JSON_TEXT.encode("utf-16-be"),
     "64 KiB": JSON_TEXT.ljust(65536).encode(),
 }
@@ -1149,25 +1100,21 @@ EMPTY_FILE = "empty; expected the JSON or PEM of one key"
 WRONG_FILES = {  # the message -> contents
     EMPTY_FILE: ["", " \n\n"],
     OVER: [JSON_TEXT.ljust(65537)],
-    BAD_JSON: ["{", '{"a":' * 500, '{"a":' * 1495, '{"a":' * 12000],  # 1,495 are too deep on 3.12
+    f"this is damaged JSON{AGAIN}": [  # 1,495 are too deep on 3.12
+        JSON_TEXT[:-9], '{"a":' * 500, '{"a":' * 1495, '{"a":' * 12000],
     ARRAY: ["[" * 60000],
-    f"names: 0, secrets: 0; {EXPECTED_ONE}": [{}],
     f"names: 1, secrets: 2; {EXPECTED_ONE}": [{"id": NAME, "privateKey": SEC1, "secret": PORTAL}],
     f"names: 1, secrets: 0; {EXPECTED_ONE}": [{"id": NAME, "publicKey": "MFkw"}],
     f"names: 0, secrets: 1; {EXPECTED_ONE}": [{"privateKey": SEC1}],
     f"this is a Coinbase Exchange key{CREATE}": [{"secret": EXCHANGE_SECRET, "passphrase": "x"}],
-    JWK: [{"kty": "EC", "d": BARE_SEED}],
-    "the key's name is int, not text; is it set?": [{"id": 7, "privateKey": SEC1}],
     "the key's secret is dict, not text; is it set?": [{"id": NAME, "privateKey": {"kty": "EC"}}],
     PUBLIC: [{"id": NAME, "privateKey": public_pem(P256)}],
     "lines of NAME=value (.env); load them into the environment, by `uv run --env-file FILE` or"
     " `set -a; . FILE`, and give no key file": [
-        f"COINBASE_API_KEY={NAME}\nCOINBASE_API_SECRET={PORTAL}\n", f'# Coinbase\nexport A="{SEC1}"',
-        f"\n# Coinbase\n\nset A={NAME}\nset B={PORTAL}\n"],
+        f"A={NAME}\nB={PORTAL}\n", f'# Coinbase\n\nexport A="{SEC1}"', f"\nset A={NAME}\nset B={PORTAL}\n"],
     "YAML; expected the portal's JSON, or the PEM of one key": [
         f"name: {NAME}\nprivateKey: {PORTAL}\n", f"---\n# Coinbase\nprivateKey: |\n  {SEC1}"],
-    "DER, not text; make it PEM: openssl pkey -inform DER -in OLD -out NEW": [
-        base64.b64decode(body(PKCS8)), base64.b64decode(body(PEMS["Ed25519"]))],
+    "DER, not text; make it PEM: openssl pkey -inform DER -in OLD -out NEW": [base64.b64decode(body(PKCS8))],
     "PKCS12; take its key: openssl pkcs12 -nodes -nocerts -in OLD -out NEW": [
         bytes.fromhex("3082035902010330820315") + b"\xff" * 99],
     "not text (UTF-8, or UTF-16 with its mark); expected JSON or PEM": [
@@ -1177,7 +1124,7 @@ WRONG_FILES = {  # the message -> contents
 
 @pytest.mark.parametrize("message", WRONG_FILES, ids=short)
 def test_key_file_without_a_key_is_refused(message, tmp_path):
-    secret = f"{SEC1}|{PORTAL}|{PKCS8}|{PEMS['Ed25519']}"
+    secret = f"{SEC1}|{PORTAL}|{PKCS8}"
     for content in WRONG_FILES[message]:
         path = write_private(tmp_path / "key.json", content)
         found = refused(functools.partial(cdp_jwt.ApiKey.from_file, path), secret)
@@ -1190,10 +1137,12 @@ def test_key_file_that_cannot_be_read_says_why_under_the_path_as_given(tmp_path)
     no_name = no_file if is_posix else "cannot be read: Invalid argument"
     is_folder = "Is a directory" if is_posix else "Permission denied"
     endless = [("/dev/zero", "/dev/zero", OVER)] if os.path.exists("/dev/zero") else []
+    folder = tmp_path / LEGACY_SECRET  # shown all the same, as it is there
+    folder.mkdir()
     for path, shown, reason in (
         ("run/secrets/cdp_key", "run/secrets/cdp_key", no_file),
         (f"{tmp_path}/a\nb\x1b", rf"{tmp_path}/a\nb\x1b", no_name),
-        (tmp_path, tmp_path, f"cannot be read: {is_folder}"),
+        (folder, folder, f"cannot be read: {is_folder}"),
         ("a\0b", r"a\x00b", "cannot be read: closed, or not a path"),
         *endless,
     ):
@@ -1210,7 +1159,7 @@ WRONG_PATHS = {  # how the message begins -> what is given as a path
     IS_TEXT: [SEC1, PORTAL, BARE_SEED, URL_SAFE, SEC1.replace("\n", r"\n"), f"{SEC1}\0", JSON_TEXT],
     "the key file (its path looks like a key): cannot be read: ": [
         PORTAL.rstrip("="), raw(ED25519).hex(), LEGACY_SECRET, body(SEC1), URL_SAFE.rstrip("="),
-        f"/tmp/{PORTAL[:60]}", f"x={PORTAL}.json"],
+        f"/tmp/{PORTAL[:60]}", f"x={PORTAL}.json", PORTAL[22:44]],
     "the key file's path is empty; give the file's path": [""],
     "the key file's path is NoneType, not text; give the file's path": [None],
 }  # fmt: skip
@@ -1270,8 +1219,6 @@ def test_key_file_of_fixed_mode_gets_no_warning(key_file, monkeypatch, caplog):
 def test_key_comes_from_standard_input(stdin, monkeypatch):
     stdin(JSON_TEXT)
     assert cdp_jwt.ApiKey.from_file("-").name == NAME
-    stdin(SEC1)
-    assert cdp_jwt.ApiKey.from_file("-", NAME).algorithm == "ES256"
     stdin("")
     message = f"standard input: {EMPTY_FILE}"
     assert refused(lambda: cdp_jwt.ApiKey.from_file("-")) == message
@@ -1285,17 +1232,14 @@ def test_key_comes_from_standard_input(stdin, monkeypatch):
 ADVANCED = {"COINBASE_API_KEY": NAME, "COINBASE_API_SECRET": SEC1}
 CDP = {"CDP_API_KEY_ID": NAME, "CDP_API_KEY_SECRET": SEC1}
 CDP_NAME = {"CDP_API_KEY_NAME": NAME, "CDP_API_KEY_SECRET": SEC1}
-ENVIRONMENTS = [
-    ADVANCED, CDP, CDP_NAME, {**CDP, "CDP_API_KEY_NAME": UUID}, {**CDP, "COINBASE_API_KEY": UUID},
-    {**ADVANCED, "CDP_API_KEY_ID": UUID, "CDP_API_KEY_SECRET": pem(OTHER_P256)},
-    {**CDP, "COINBASE_API_KEY": " "}, {**CDP, "COINBASE_API_KEY": '""', "COINBASE_API_SECRET": '""'},
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("environ", ENVIRONMENTS)
-def test_first_pair_of_variables_that_is_complete_counts(environ, monkeypatch):
-    assert cdp_jwt.ApiKey.from_env(environ).name == NAME
-    for variable, value in environ.items():
+def test_first_pair_of_variables_that_is_complete_counts(monkeypatch):
+    for unset in ("", " ", '""'):
+        environ = {**CDP, "COINBASE_API_KEY": unset, "COINBASE_API_SECRET": SEC1}
+        assert cdp_jwt.ApiKey.from_env(environ).name == NAME
+    assert cdp_jwt.ApiKey.from_env({**CDP, "COINBASE_API_KEY": UUID}).name == NAME
+    for variable, value in CDP.items():
         monkeypatch.setenv(variable, value)
     assert verified(cdp_jwt.ApiKey.from_env().ws_jwt(), P256)["kid"] == NAME
 
@@ -1308,7 +1252,6 @@ UNREAD = (
     "CDP_API_KEY_PRIVATE_KEY, CDP_PRIVATE_KEY, COINBASE_PRIVATE_KEY, COINBASE_API_KEY_NAME,"
     " COINBASE_API_PRIVATE_KEY, KEY_NAME, KEY_SECRET"
 )
-FROM_ADVANCED = "COINBASE_API_KEY and COINBASE_API_SECRET"
 
 
 @pytest.mark.parametrize(
@@ -1321,11 +1264,8 @@ FROM_ADVANCED = "COINBASE_API_KEY and COINBASE_API_SECRET"
         ({**ADVANCED, "COINBASE_API_KEY": None}, f"COINBASE_API_SECRET is set alone; {SET}"),
         ({**ADVANCED, "COINBASE_API_KEY": b"x"}, "COINBASE_API_KEY is bytes, not text"),
         (dict.fromkeys(UNREAD.split(", "), SEC1), f"no API key ({UNREAD}: set, but not read); {SET}"),
-        ({"CDP_API_KEY_ID": "x", "KEY_NAME": NAME},
-         f"CDP_API_KEY_ID is set alone (KEY_NAME: set, but not read); {SET}"),
-        ({**CDP, **ADVANCED, "COINBASE_API_SECRET": NAME}, f"{FROM_ADVANCED}: {IS_NAME}"),
-        ({"CDP_API_KEY_ID": SEC1, "CDP_API_KEY_SECRET": NAME},
-         f"CDP_API_KEY_ID and CDP_API_KEY_SECRET: {SWAPPED}"),
+        ({**CDP, **ADVANCED, "COINBASE_API_SECRET": NAME},
+         f"COINBASE_API_KEY and COINBASE_API_SECRET: {IS_NAME}"),
     ],
     ids=short,
 )  # fmt: skip
@@ -1407,15 +1347,9 @@ def vectors(pytestconfig) -> Vectors:
     return counted
 
 
-def test_base64url_has_the_alphabet_of_rfc_7515_and_no_padding():
-    """Section 2, bit by bit, for each number of octets."""
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    for size in range(64):
-        octets = bytes((size * 37 + 251 * i) % 256 for i in range(size))
-        bits = "".join(f"{octet:08b}" for octet in octets) + "0" * (-8 * size % 6)
-        sextets = [int(bits[i : i + 6], 2) for i in range(0, len(bits), 6)]
-        expected = "".join(alphabet[sextet] for sextet in sextets)
-        assert cdp_jwt._base64url(octets).decode() == expected
+def test_base64url_is_that_of_rfc_7515_appendix_c(vectors):
+    assert cdp_jwt._base64url(bytes([3, 236, 255, 224, 193])) == b"A-z_4ME"
+    vectors("RFC 7515 C")
 
 
 def test_signature_of_p256_has_r_and_s_in_32_octets_each():
@@ -1510,17 +1444,6 @@ def test_signatures_of_p256_are_those_of_fips_186_3(vectors):
         vectors("FIPS 186-3 SigGen")
 
 
-def test_thousand_tokens_verify_and_have_no_problem(key, private_key):
-    nonces = set()
-    for number in range(1000):
-        token = key.rest_jwt("GET", f"/v2/{number}")
-        seen = verified(token, private_key)
-        assert seen["uri"] == f"GET api.coinbase.com/v2/{number}"
-        nonces.add(seen["nonce"])
-        assert cdp_jwt.inspect_jwt(token, key=key)[2:4] == ((), ())
-    assert len(nonces) == 1000
-
-
 OTHER_KEYS = {"ES256": OTHER_P256, "EdDSA": ed25519.Ed25519PrivateKey.generate()}
 
 
@@ -1544,12 +1467,14 @@ def refused_request(call: Callable[..., object], *arguments, secret="", **option
 
 API = "api.coinbase.com"
 LONG_HOST = ".".join(["a" * 63] * 3 + ["a" * 61])  # the 253 characters that DNS takes
+KEPT = "!\"$&'()*+,--.09:;=@AZ[]^_`az|~"  # what stands in a path as it is
 REQUESTS = [  # path or URL, host -> both in the uri
     (ACCOUNTS, API, "api.coinbase.com/api/v3/brokerage/accounts"),
     ("/v2/user?limit=1&x=/../&y=%7B", API, "api.coinbase.com/v2/user"),
     ("/x?u=https://y", API, "api.coinbase.com/x"),
     ('/v2/x%20y%2Fz"', API, 'api.coinbase.com/v2/x%20y%2Fz"'),
     ("/a..b/.c/d./...//b:c@d/", API, "api.coinbase.com/a..b/.c/d./...//b:c@d/"),
+    (f"/{KEPT}?{KEPT}", API, f"api.coinbase.com/{KEPT}"),
     ("HTTPS://API.Coinbase.com/V2/user?limit=1", API, "api.coinbase.com/V2/user"),
     ("https://api.cdp.coinbase.com:443/x", API, "api.cdp.coinbase.com/x"),
     ("https://localhost:8443/x?u=https://y", API, "localhost:8443/x"),
@@ -1599,7 +1524,7 @@ BAD_PATHS = {  # the message of each; behind a | is what it shows
     " or set MSYS_NO_PATHCONV=1": ["C:/Git/api/v3/brokerage/accounts", "d:\\api"],
     "remove or encode it": [
         "/a| b", "/a|\r\nX: y", "/a|\x7f", "/|\u0130", "/x?q=|\u20ac", "/a|#b", "/a?b|\\c"],
-    FILL_IN: ["/v2/accounts/|{id}", "/v2/|<id>", "/v2/7?to=|{to}", "/v2/|%7Bid%7D", "/v2/|%3cid%3e"],
+    FILL_IN: ["/v2/accounts/|{id}", "/v2/|<id>", "/v2/7?to=|{to}", "/|%7Bid", "/|%7did", "/|%3cid", "/|%3Eid"],
 }  # fmt: skip
 BAD_HOSTS = {
     "the host is empty": [""],
@@ -1679,6 +1604,15 @@ def test_token_is_exactly_what_coinbase_documents(key, private_key, monkeypatch)
         verified(token, private_key)
 
 
+def test_each_token_has_its_own_nonce(key, private_key, frozen):
+    """Even if the program seeds Python's random numbers."""
+    tokens = []
+    for _ in range(4):
+        random.seed(1)
+        tokens += [key.ws_jwt(), key.rest_jwt("GET", "/x")]
+    assert len(nonces_of(tokens, private_key)) == 8
+
+
 def hooked(key: cdp_jwt.ApiKey, method: object, url: object) -> str:
     """The token that a key gives a request of an HTTP library."""
     request = types.SimpleNamespace(method=method, url=url, headers={})
@@ -1688,16 +1622,15 @@ def hooked(key: cdp_jwt.ApiKey, method: object, url: object) -> str:
     return token
 
 
-def test_hook_signs_method_and_url_without_fragment(key, private_key):
-    assert not isinstance(key, tuple)  # which they would take for Basic credentials
+def test_hook_signs_the_url_without_fragment_or_refuses_it_unshown(key, private_key):
     url = f"https://api.coinbase.com{ACCOUNTS}"
     for shown in (url, f"{url}?limit=1", f"{url}#top", httpx.URL(f"{url}?a=b#c")):
         token = hooked(key, "get", shown)
         assert verified(token, private_key)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
     unknown = f"unknown method; {UNKNOWN_METHOD}"  # requests.Request() has None
     assert refused_request(hooked, key, None, url) == unknown
-    for wrong in (None, "/x\n", b"/x"):
-        refused_request(hooked, key, "GET", wrong)
+    for wrong in (None, "/x\n", b"/x", f"https://a/{PORTAL}\n"):
+        refused_request(hooked, key, "GET", wrong, secret=PORTAL)
 
 
 def test_key_shows_its_name_and_algorithm_alone(key):
@@ -1745,7 +1678,7 @@ BAD_MESSAGES = [
     *(({"channel": channel}, f"unknown channel; expected one of {', '.join(CHANNELS)}")
       for channel in ("", "heartbeat", "l2_data", "USER")),
     *(({"product_ids": wrong}, f"product_ids is {type(wrong).__name__}; expected a list of texts")
-      for wrong in ("BTC-USD", Lying("x"), b"BTC-USD", 7)),
+      for wrong in ("", "BTC-USD", Lying("x"), b"BTC-USD", 7)),
     ({"product_ids": ["A-B", "x\n"]}, r"the product has '\n' at position 2; expected one such as BTC-USD"),
     ({"product_ids": [""]}, "the product is empty"),
     ({"type": "sub"}, "type is neither 'subscribe' nor 'unsubscribe'"),
@@ -1762,59 +1695,49 @@ def test_websocket_message_that_would_fail_is_refused(options, message):
 # The official SDK's jwt_generator
 
 
-def test_drop_in_runs_a_program_that_was_written_for_the_sdk(key, private_key, frozen):
-    """The SDK's documented use, with nothing but the import changed."""
-    import cdp_jwt as jwt_generator
-
-    api_key, api_secret = NAME, SECRETS[key.algorithm]
-    uri = jwt_generator.format_jwt_uri(method="POST", path=ORDERS)
-    rest = jwt_generator.build_rest_jwt(uri, api_key, api_secret)
-    websocket = jwt_generator.build_ws_jwt(key_var=api_key, secret_var=api_secret)
-    rest, websocket = verified(rest, private_key), verified(websocket, private_key)
-    assert (rest["uri"], rest["nbf"]) == (f"POST api.coinbase.com{ORDERS}", NOW - 5)
-    assert ("uri" in websocket, websocket["nbf"]) == (False, NOW - 5)
+def test_drop_in_takes_arguments_by_the_names_of_the_sdk(frozen):
+    uri = cdp_jwt.format_jwt_uri(method="POST", path=ORDERS)
+    rest = cdp_jwt.build_rest_jwt(uri=uri, key_var=NAME, secret_var=PORTAL)
+    websocket = cdp_jwt.build_ws_jwt(key_var=NAME, secret_var=PORTAL)
+    for token, expected in ((rest, uri), (websocket, None)):
+        claims = verified(token, ED25519)
+        assert (claims["nbf"], claims.get("uri")) == (NOW - 5, expected)
 
 
 def test_drop_in_shows_the_right_uri_for_a_wrong_one():
     right = "GET api.coinbase.com/v2/user"
-    message = f"Coinbase answers this uri with a 401; use {right!r}"
+    use = "Coinbase answers this uri with a 401; use"
     for wrong in (
         *(f"{right}?limit=1", right.replace(" ", " https://"), "GET /v2/user"),
         *(right.lower(), right.replace("api", "API"), right.replace("/", ":443/", 1)),
     ):
-        assert refused_request(cdp_jwt.build_rest_jwt, wrong, NAME, SEC1) == message
-    unshown = "Coinbase answers this uri with a 401; use what format_jwt_uri returns"
+        message = refused_request(cdp_jwt.build_rest_jwt, wrong, NAME, SEC1)
+        assert message == f"{use} {right!r}"
     wrong = f"get api.coinbase.com/{body(SEC1)}"
-    assert (
-        refused_request(cdp_jwt.build_rest_jwt, wrong, NAME, SEC1, secret=SEC1)
-        == unshown
-    )
+    message = refused_request(cdp_jwt.build_rest_jwt, wrong, NAME, SEC1, secret=SEC1)
+    assert message == f"{use} what format_jwt_uri returns"
     for uri in ("", "GET", "GET ", "/x", "GET  a/x", "GET a/x y", "GET http://a/x"):
         refused_request(cdp_jwt.build_rest_jwt, uri, NAME, SEC1)
 
 
-@pytest.fixture
-def remembered(monkeypatch) -> dict[bytes, cdp_jwt.ApiKey]:
-    """The keys that the drop-in remembers: at first none."""
+def test_drop_in_parses_a_key_once_and_remembers_up_to_eight(monkeypatch):
     monkeypatch.setattr(cdp_jwt, "_remembered", {})
-    return cdp_jwt._remembered
-
-
-def test_drop_in_parses_a_key_once_and_remembers_up_to_eight(remembered):
     names = [f"desk{number}" for number in range(8)]
     rounds = []
     for _ in range(3):
         tokens = [cdp_jwt.build_ws_jwt(name, PORTAL) for name in names]
         assert [jwt.get_unverified_header(token)["kid"] for token in tokens] == names
-        rounds.append([*remembered.values()])
+        rounds.append([*cdp_jwt._remembered.values()])
     assert rounds == [rounds[0]] * 3
     assert len(rounds[0]) == 8
     cdp_jwt.build_ws_jwt("ninth", PORTAL)
-    assert len(remembered) == 1
+    assert len(cdp_jwt._remembered) == 1
 
 
-def test_drop_in_remembers_keys_by_a_hash_of_their_exact_texts(remembered):
+def test_drop_in_remembers_keys_by_a_hash_of_their_exact_texts(monkeypatch):
     """A masked repr, or another cut between name and secret, is not the same key."""
+    remembered: dict[bytes, cdp_jwt.ApiKey] = {}
+    monkeypatch.setattr(cdp_jwt, "_remembered", remembered)
     other = ed25519.Ed25519PrivateKey.generate()
     for private_key in (ED25519, other, ED25519):
         token = cdp_jwt.build_ws_jwt(Lying(NAME), Lying(portal(private_key)))
@@ -1828,11 +1751,11 @@ def test_drop_in_remembers_keys_by_a_hash_of_their_exact_texts(remembered):
     assert not leaks(repr(remembered), PORTAL)
 
 
-def test_drop_in_signs_where_openssl_refuses_its_hash(monkeypatch, remembered):
-    sha256 = unittest.mock.Mock(side_effect=ValueError)
-    monkeypatch.setattr(hashlib, "sha256", sha256)
+def test_drop_in_signs_where_openssl_refuses_its_hash(monkeypatch):
+    monkeypatch.setattr(cdp_jwt, "_remembered", {})
+    monkeypatch.setattr(hashlib, "sha256", unittest.mock.Mock(side_effect=ValueError))
     verified(cdp_jwt.build_ws_jwt(NAME, PORTAL), ED25519)
-    assert remembered == {}
+    assert cdp_jwt._remembered == {}
 
 
 # Whatever callers give: its exact text counts, or an error says what it is.
@@ -1857,41 +1780,23 @@ def test_request_is_the_exact_text_of_the_caller(key, private_key, dress):
     assert message == {"type": "subscribe", "channel": "status", "product_ids": ["B"]}
 
 
-TEXTS = [  # each argument that is a text, but name and secret
-    lambda text: key_of().rest_jwt(text, "/x"),
-    lambda text: key_of().rest_jwt("GET", text),
-    lambda text: key_of().rest_jwt("GET", "/x", host=text),
-    lambda text: cdp_jwt.format_jwt_uri(text, text, text),
-    lambda text: cdp_jwt.build_rest_jwt(text, NAME, SEC1),
-    cdp_jwt.ws_message,
-    lambda text: cdp_jwt.ws_message("ticker", [text]),
-    lambda text: cdp_jwt.ws_message("ticker", type=text),
-]
-
-
 @pytest.mark.parametrize("wrong", NO_TEXTS, ids=repr)
 def test_what_is_no_text_is_refused(wrong):
-    for call in (*TEXTS, cdp_jwt.inspect_jwt):
+    for call in (
+        lambda text: key_of().rest_jwt(text, "/x"),
+        lambda text: key_of().rest_jwt("GET", text),
+        lambda text: key_of().rest_jwt("GET", "/x", host=text),
+        lambda text: cdp_jwt.build_rest_jwt(text, NAME, SEC1),
+        cdp_jwt.ws_message,
+        lambda text: cdp_jwt.ws_message("ticker", [text]),
+        lambda text: cdp_jwt.ws_message("ticker", type=text),
+        cdp_jwt.inspect_jwt,
+    ):
         message = refused_request(call, wrong)
         assert message.endswith(f" is {type(wrong).__name__}, not text")
 
 
-@pytest.mark.parametrize("secret", [SEC1, PORTAL, body(SEC1)])
-def test_secret_in_place_of_any_other_argument_is_not_shown(secret):
-    for call in (
-        *TEXTS,
-        lambda text: key_of().ws_jwt(not_before=text),
-        lambda text: hooked(key_of(), "GET", f"https://a/{text}\n"),
-        lambda text: cdp_jwt.ws_message("ticker", key=text),
-        lambda text: cdp_jwt.build_rest_jwt(f"get /{text}", NAME, SEC1),
-        lambda text: cdp_jwt.build_rest_jwt("GET a b", NAME, text),
-        lambda text: cdp_jwt.inspect_jwt(made(), key=text),
-        lambda text: cdp_jwt.inspect_jwt(made(), now=text),
-    ):
-        refused_request(call, secret, secret=secret)
-
-
-# Forks, and paths at random
+# For the calls below: forks, and URLs at random
 
 
 def nonces_of(tokens: list[str], private_key) -> set[str]:
@@ -1913,18 +1818,6 @@ def in_a_child(work: Callable[[], str]) -> str:
     return told
 
 
-@needs_fork
-def test_fork_after_use_shares_no_nonce(key, private_key):
-    """Parent and two children go on from the same state, and draw other nonces."""
-
-    def sign() -> str:
-        by_drop_in = cdp_jwt.build_ws_jwt(NAME, SECRETS[key.algorithm])
-        return "\n".join([by_drop_in, *(key.ws_jwt() for _ in range(4))])
-
-    tokens = "\n".join([sign(), in_a_child(sign), in_a_child(sign), sign()])
-    assert len(nonces_of(tokens.split(), private_key)) == 20
-
-
 VISIBLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 PATHS = st.text(VISIBLE, max_size=30).map("/".__add__)
 HOSTS = st.sampled_from([API, "API.Coinbase.com:443", "localhost:8443", "a.example"])
@@ -1932,19 +1825,6 @@ URL_PARTS = ["https://", "http://", "HTTPS://", "//", "/", "api.coinbase.com", "
              "@", ":443", "?", "#", "\\", "..", "%2e", "x", "/v2/user", "\t", "\u3002", "[::1]"]  # fmt: skip
 URL_PART = st.sampled_from(URL_PARTS) | st.text(max_size=2)
 URLS = st.lists(URL_PART, max_size=8).map("".join)
-
-
-@examples(200)
-@given(path=PATHS, query=st.none() | st.text(max_size=9))
-def test_any_path_is_signed_as_it_stands_or_refused_for_a_reason(path, query):
-    whole = path if query is None else f"{path}?{query}"
-    try:
-        uri = cdp_jwt.format_jwt_uri("GET", whole)
-    except cdp_jwt.InvalidRequestError:
-        unfit = r"[^!-~]|[#\\{}<>]|%7[bd]|%3[ce]|\A//|/(\.|%2e){1,2}(/|\?|\Z)|-----"
-        assert re.search(unfit, whole, re.IGNORECASE)
-    else:
-        assert uri == "GET api.coinbase.com" + path.partition("?")[0]
 
 
 # ------------------------------------------------------------------- 6. reasons
@@ -1983,7 +1863,7 @@ def without(members: dict, name: str) -> dict:
 
 # What people have in hand, with TOKEN in it.
 AROUND = (
-    "TOKEN", ' \n"TOKEN"\n', "Bearer TOKEN", "authorization:bearer TOKEN",
+    "TOKEN", ' \n"TOKEN"\n', "Bearer TOKEN", "Bearer TOKEN is in my log", "authorization:bearer TOKEN",
     "Authorization: Bearer TOKEN\r\n", "'Authorization': 'Bearer TOKEN',",
     "export JWT='TOKEN'", "$env:JWT = 'TOKEN'", "https://a.example/?jwt=TOKEN&x=1",
     '{"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"], "jwt": "TOKEN"}',
@@ -2009,30 +1889,25 @@ def timed(nbf: int, exp: int) -> str:
     return claiming(nbf=NOW + nbf, exp=NOW + exp)
 
 
-ALPHABET = "expected base64url, without padding"
 NO_SIGNATURE = f"the signature has 0 bytes; {R_AND_S}"
-NO_HEADER = "the header is no JSON object, or an empty one"
 NO_CLAIMS = "the claims set is no JSON object, or an empty one"
 NO_EXTENSION = "Coinbase documents no extension"
 DIFFER = "kid and sub differ; both are the key's name"
 UNFILLED = "the key's name is a placeholder; put the value there, from the key file"
-GIVE_NAME = "give the key's name, `name` or `id` in the key file"
-AHEAD = "s ahead; is it for later, or was its clock ahead?"
 AFTER = "s after nbf; expected 1 to 120"
 TWICE = json.dumps(HEADER).replace("{", '{"alg": "EdDSA", ').encode()
 PROBLEMS = {
     "two parts": (made().rpartition(".")[0], ["2 parts, expected 3: header.claims.signature", NO_SIGNATURE]),
-    "a secret": (SEC1, ["no JWT: 1 part, expected 3"]),
     "a header alone": (made().partition(".")[0], ["no JWT: 1 part, expected 3"]),
     "an encrypted one": ("a.b.c.d.e", ["no JWT: 5 parts, expected 3"]),
     "an address": ("api.coinbase.com/v2", ["no JWT: neither header nor claims set can be read"]),
-    "padding": (made(signature=SIGNATURE + "=="), [f"the signature has '='; {ALPHABET}"]),
+    "padding": (made(signature=SIGNATURE + "=="), ["the signature has '='; expected base64url, without padding"]),
     "too many characters": (made() + "xyz", ["the signature is not base64url", NO_SIGNATURE]),
     "unused bits": (made(signature=SIGNATURE[:-1] + "B"),
                     ["the last character of the signature has bits that belong to no octet and are not 0"]),
     "DER": (made(signature=DER), [f"the signature is DER; {R_AND_S}"]),
     "almost DER": (made(signature=segment(b"0" * 70)), [f"the signature has 70 bytes; {R_AND_S}"]),
-    "header is cut off": (f"Authorization: Bearer {made(b'{')}", [NO_HEADER]),
+    "header is cut off": (f"authorization: bearer {made(b'{')}", ["the header is no JSON object, or an empty one"]),
     "claims are empty": (made(claims={}), [NO_CLAIMS]),
     "NaN": (claiming(x=float("nan")), [NO_CLAIMS]),
     "49 levels": (claiming(x=[[]] * 47), []),
@@ -2042,12 +1917,11 @@ PROBLEMS = {
     "b64": (made({**HEADER, "b64": True}), [f"the header has b64 (RFC 7797); {NO_EXTENSION}"]),
     "placeholder": (named("organizations/{org_id}/apiKeys/{key_id}"), [f"kid: {UNFILLED}"]),
     "undefined sub": (claiming(sub="undefined"), [DIFFER, f"sub: {UNFILLED}"]),
-    "line break": (named("a\n/b"), [rf"kid: the key's name has '\n' at position 2; {GIVE_NAME}"]),
-    "secret": (named(SEC1), [f"kid: the name looks like a key: {GIVE_NAME}"]),
+    "secret": (named(SEC1), ["kid: the name looks like a key: give the key's name, `name` or `id` in the key file"]),
     "line end": (named(f"{NAME}\n"), ["kid has quotes, white space or escapes that are no part of the name"]),
     "another aud": (claiming(aud=["cdp_service", 7]), ["aud is ['cdp_service', 7]; expected none"]),
     "just begun, and short": (timed(0, 1), []),
-    "early": (timed(1, 121), [f"not valid yet: nbf is 1 {AHEAD}"]),
+    "early": (timed(1, 121), ["not valid yet: nbf is 1 s ahead; is it for later, or was its clock ahead?"]),
     "no time to live": (timed(0, 0), ["expired 0 s ago", f"exp is 0 {AFTER}"]),
     "lives too long": (timed(-5, 116), [f"exp is 121 {AFTER}"]),
     "since 1970": (timed(-NOW, 115), [f"exp is {NOW + 115} {AFTER}"]),
@@ -2074,6 +1948,12 @@ def test_member_that_is_missing_or_no_text_is_named():
             first, *more = cdp_jwt.inspect_jwt(token, now=NOW).problems
             assert first == f"{name} is {shown}; expected {expected}"
             assert more in ([], [DIFFER])
+
+
+def test_seconds_left_are_those_to_exp_and_negative_after_it():
+    for now, exp in ((NOW, NOW - 80), (0, 0)):
+        found = cdp_jwt.inspect_jwt(claiming(exp=exp), now=now)
+        assert found.seconds_left == exp - now
 
 
 INTEGER = "expected an integer: epoch seconds"
@@ -2113,7 +1993,7 @@ URIS_OF_TOKENS = {
     "GET api.exchange.coinbase.com:8443/v2": [f": api.exchange.coinbase.com {NO_CDP_KEYS}"],
     "GET coinbase.com/v2": [f": coinbase.com {NO_CDP_KEYS}"],
     "GET api.coinbase.com/v2": [],
-    "GET api.cdp.coinbase.com/platform/v2/evm": [],
+    "GET api.cdp.coinbase.com:8443/platform/v2/evm": [],
     "GET api.developer.coinbase.com/onramp/v1/token": [],
     "GET api-sandbox.coinbase.com/api/v3/brokerage/accounts": [],
 }  # fmt: skip
@@ -2125,6 +2005,7 @@ def test_uri_of_a_token_that_is_known_to_fail_is_named(uri):
     for name, token in tokens.items():
         found = cdp_jwt.inspect_jwt(token, now=NOW)
         assert list(found.problems) == [name + each for each in URIS_OF_TOKENS[uri]]
+        assert found.notes == (() if name == "uri" else (URIS,))
 
 
 # What is no problem: tokens of other clients that are in daily use
@@ -2144,7 +2025,8 @@ IN_USE = {  # algorithm, what is in the token besides names and times, the notes
     "a WebSocket's": ("ES256", {"aud": "public_websocket_api"}, [AUD.format('"public_websocket_api"'), FOR_WEBSOCKET]),
     "a gateway's": ("ES256", {"uri": "GET localhost:8443/v2"}, [GATEWAY.format("localhost:8443")]),
     "that of a like name": ("ES256", {"uri": "GET my-coinbase.com/x"}, [GATEWAY.format("my-coinbase.com")]),
-    "a named key's": ("ES256", {"sub": "my-key", "uri": URI}, [UNKNOWN_NAME]),
+    "a named key's": ("ES256", {"sub": f"{UUID}-old", "uri": URI}, [UNKNOWN_NAME]),
+    "other members": ("ES256", {"typ": "", "jti": "not signed", "uri": URI}, []),  # "" for none
     "another type": ("ES256", {"typ": "at+jwt", "uri": URI}, ["typ is 'at+jwt'; expected 'JWT'"]),
 }  # fmt: skip
 
@@ -2293,10 +2175,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.rate_left -= 1
         path, _, query = self.path.partition("?")
         self.query = dict(urllib.parse.parse_qsl(query))
-        nowhere = (
-            False,
-            status(404, {"error": "NOT_FOUND", "message": "no such path"}),
-        )
+        nowhere = (False, status(404, {"message": "no such path"}))
         needs_token, respond = server.routes.get((self.command, path), nowhere)
         problem = server.token_problem(self) if needs_token else None
         if problem:
@@ -2332,14 +2211,12 @@ class Coinbase(http.server.ThreadingHTTPServer):
         self.keys = {NAME: [P256.public_key(), ED25519.public_key()]}
         self.clock_ahead = 0
         self.permissions = {"can_view": True, "can_trade": True, "can_transfer": False}
-        self.page_count = 3
         self.rate_left = 1_000_000
         self.seen: list[Seen] = []
         self.faults: list[Callable[[Handler], None]] = []
         self.refusals: list[str] = []
         self.nonces: set[str] = set()
         self.orders: dict[str, dict] = {}
-        self.executed: list[str] = []
         permissions = (True, lambda handler: handler.answer(200, self.permissions))
         self.routes = {
             ("GET", "/api/v3/brokerage/time"): (False, self.time),
@@ -2397,7 +2274,7 @@ class Coinbase(http.server.ThreadingHTTPServer):
         """A page of accounts, or of fills, in the ways that the documentation has."""
         query, path = handler.query, handler.path.partition("?")[0]
         number = int(query.get("cursor") or query.get("starting_after") or 0)
-        has_next = number + 1 < self.page_count
+        has_next = number < 2
         cursor = str(number + 1) if has_next else ""
         uri = f"{path}?limit=1&starting_after={cursor}" if has_next else None
         content = {"fills": [number], "cursor": cursor}
@@ -2412,12 +2289,9 @@ class Coinbase(http.server.ThreadingHTTPServer):
             error = {"error": "PERMISSION_DENIED", "message": "Missing required scopes"}
             return handler.answer(403, error)
         order = json.loads(handler.body)
-        name = order["client_order_id"]
-        if name not in self.orders:
-            self.orders[name] = {"order_id": f"order {len(self.orders)}", **order}
-            self.executed.append(name)
-        placed = {"success": True, "success_response": self.orders[name]}
-        return handler.answer(200, placed)
+        placed = {"order_id": f"order {len(self.orders)}", **order}
+        placed = self.orders.setdefault(order["client_order_id"], placed)
+        return handler.answer(200, {"success": True, "success_response": placed})
 
     def list_orders(self, handler: Handler) -> None:
         handler.answer(200, {"orders": list(self.orders.values()), "has_next": False})
@@ -2534,11 +2408,11 @@ def wire(tls) -> Iterator[Callable[..., Wire]]:
 
 
 def saying(*answers: bytes) -> Callable[[Wire, socket.socket], None]:
-    """A script: answer the first request with these octets, then leave."""
+    """A script: answer one request of a connection after the other, then leave."""
 
     def script(wire: Wire, connection: socket.socket) -> None:
-        wire.read_request(connection)
-        for answer in answers:
+        for answer in answers or [b""]:
+            wire.read_request(connection)
             connection.sendall(answer)
 
     return script
@@ -2647,14 +2521,16 @@ def test_client_makes_calls_that_a_strict_server_accepts(coinbase, trust, key):
     assert (public.status, coinbase.refusals, coinbase.seen[1].token) == (200, [], None)
 
 
-def test_response_json_is_its_body_or_a_transport_error(client, coinbase):
+def test_json_of_an_answer_or_a_page_is_utf_8_or_a_transport_error(client, coinbase):
+    """A page of the command is written without its line breaks: with no other code."""
     coinbase.faults.append(status(299, b"\xef\xbb\xbf[1]"))  # RFC 8259, section 8.1
     assert client.get(ACCOUNTS).json() == [1]
-    for body in (b"", b"\xff", b"[" * 100_000):
-        coinbase.faults.append(status(200, body))
+    for body in (b"", b"\xe9", b"[" * 100_000, "[]".encode("utf-16")):
+        coinbase.faults += [status(200, body)] * 2
         response = client.get(ACCOUNTS)
         message = "this answer (HTTP 200) is not JSON; see body"
         assert (transport_error(response.json), response.body) == (message, body)
+        assert transport_error(next, client.pages(ACCOUNTS)) == message
 
 
 # Lookup, connecting, and what can go wrong in any phase
@@ -2816,8 +2692,9 @@ def test_call_ends_when_its_time_is_over_whatever_takes_so_long(wire, tls, trust
         server = wire(SLOW[slow], None if slow == "handshake" else tls)
         client = calling(server, trust, timeout=0.5, retries=5)
         body = b"x" * (20_000_000 if slow == "sending" else 0)
-        message = transport_error(client.post, "/x", json=body)
-        return "it took longer than the timeout" in message
+        message = TIMED_OUT if slow == "handshake" else once_sent(TIMED_OUT)
+        found = transport_error(client.post, "/x", json=body)
+        return (found, server.connections) == (f"{server.host}: {message}", 1)
 
     started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(len(SLOW)) as pool:
@@ -2862,7 +2739,7 @@ def test_octets_are_counted_with_their_framing(wire, trust, monkeypatch, flood, 
         return read[-1]
 
     monkeypatch.setattr(ssl.SSLSocket, "recv_into", counted)
-    server = wire(saying(head + CHUNKED, *[FLOODS[flood]] * 500))
+    server = wire(saying(head + CHUNKED + FLOODS[flood] * 500))
     client = calling(server, trust, max_body=65_536, timeout=15)
     assert "its answer is" in str(failure(cdp_jwt.CdpError, client.get, "/x"))
     assert sum(read) <= 3 * 65_536
@@ -2900,18 +2777,25 @@ def test_proxy_that_cannot_be_used_is_named_unshown(coinbase, trust, monkeypatch
 
 
 def test_proxy_is_looked_up_with_port_80_if_it_names_none(nowhere, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example/")
+    monkeypatch.setenv("HTTPS_PROXY", "HTTP://proxy.example/")
     client = cdp_jwt.Client(key_of(), retries=0)
     found = "the proxy proxy.example: its name was not found"
     assert found in transport_error(client.get, "/x")
     assert nowhere == [("proxy.example", 80)]
 
 
+def test_proxy_is_asked_for_port_443_if_the_host_names_none(proxy, trust):
+    through = proxy(b"HTTP/1.1 403 No\r\n\r\n")
+    transport_error(cdp_jwt.Client(ssl_context=trust).get, "/x")
+    place = "api.coinbase.com:443"
+    head = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n"
+    assert through.requests == [head.encode()]
+
+
 PASSWORD = "the proxy asks for a password; put it in HTTPS_PROXY"
 CREDENTIALS = "the proxy refused these credentials; check those in HTTPS_PROXY"
 NOT_SPOKEN = ("the proxy asks for {}, which this file cannot do; go through a local proxy that"
               " can, such as px or cntlm")  # fmt: skip
-NO_TUNNEL = "the proxy refused to connect (HTTP {}); check HTTPS_PROXY and NO_PROXY"
 OF_PROXY = "the proxy localhost: "
 ASKING = b"HTTP/1.1 407 No\r\nProxy-Authenticate: "
 PROXY_REFUSALS = {  # name -> answer, message, tries
@@ -2921,7 +2805,7 @@ PROXY_REFUSALS = {  # name -> answer, message, tries
     "Negotiate": (ASKING + b"Negotiate", NOT_SPOKEN.format("Negotiate (Kerberos or NTLM)"), 1),
     "Digest": (ASKING + b'Digest realm="x, Basic y", nonce="Basic"', NOT_SPOKEN.format("digest"), 1),
     "escapes": (ASKING + b"\x1b[2J", NOT_SPOKEN.format(r"\x1b[2j"), 1),
-    "403": (b"HTTP/1.1 403 No", NO_TUNNEL.format(403), 1),
+    "302": (b"HTTP/1.1 302 No", "the proxy refused to connect (HTTP 302); check HTTPS_PROXY and NO_PROXY", 1),
     "502": (b"HTTP/1.1 502 Bad", "the proxy answered HTTP 502; try again", 2),
     "503": (b"HTTP/1.1 503 Bad", "the proxy answered HTTP 503; try again", 2),
     "504": (b"HTTP/1.1 504 Bad", "the proxy answered HTTP 504; try again", 2),
@@ -2935,7 +2819,7 @@ def test_proxy_that_refuses_is_named(coinbase, trust, proxy, waits, kind):
     """And asked again, even for a POST, where that may help: nothing was sent."""
     answer, message, tries = PROXY_REFUSALS[kind]
     login = "me:s3cret@" if message == CREDENTIALS else ""
-    through = proxy(answer and answer + b"\r\n\r\n", login)
+    through = proxy(answer + b"\r\n\r\n", login)
     client = calling(coinbase, trust, retries=1)
     error = failure(cdp_jwt.TransportError, client.post, "/echo")
     assert str(error) == f"{coinbase.host}: {message}"
@@ -2944,7 +2828,7 @@ def test_proxy_that_refuses_is_named(coinbase, trust, proxy, waits, kind):
 
 
 def test_proxy_that_is_slow_shares_the_time(wire, trust, monkeypatch):
-    server = wire(dripping(b"HTTP/1.1 200 OK" + b" " * 900), None)
+    server = wire(dripping(b"HTTP/1.1 407 No" + b" " * 20 + b"\r\n\r\n"), None)
     monkeypatch.setenv("HTTPS_PROXY", server.host)
     call = calling(server, trust, timeout=0.5).get
     assert transport_error(call, "/x").endswith(TIMED_OUT)
@@ -2960,15 +2844,6 @@ OPENSSLS_NUMBERS = {
     "its CA breaks RFC 5280: Python >= 3.13 refuses it; reissue the CA": [80, 92, 94],
     "its certificate was refused; check host and proxy": [1, 23, 79, 95],  # 23: revoked
 }
-
-
-def up_to_tls_1_1(context: ssl.SSLContext) -> ssl.SSLContext:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    return context
 
 
 def refuse(wire: Wire, connection: socket.socket) -> None:
@@ -3004,17 +2879,13 @@ def test_certificate_is_explained_by_openssls_number(wire, trust, monkeypatch):
             assert wrap.call_count == 1
 
 
-def test_context_that_allows_old_tls_is_raised_to_1_2(wire, ca, trust):
-    """Python 3.9's own default allows it."""
-    server = wire(saying(OK + b"\r\n"), up_to_tls_1_1(server_context(ca)))
-    try:
-        with socket.create_connection(server.listener.getsockname()) as plain:
-            up_to_tls_1_1(trust).wrap_socket(plain, server_hostname="localhost").close()
-    except ssl.SSLError:
-        pytest.skip("this OpenSSL has no TLS 1.1")
-    trust.maximum_version = ssl.TLSVersion.MAXIMUM_SUPPORTED
-    assert transport_error(calling(server, trust).get, "/x").endswith(TLS_FAILED)
-    assert server.requests == []
+def test_context_that_allows_old_tls_is_raised_to_1_2(trust):
+    """Python 3.9's own default allows it. What allows less is left as it is."""
+    oldest, newest = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+    given = {ssl.TLSVersion.MINIMUM_SUPPORTED: oldest, oldest: oldest, newest: newest}
+    for trust.minimum_version, least in given.items():
+        cdp_jwt.Client(ssl_context=trust)
+        assert trust.minimum_version == least
 
 
 def test_ssl_cert_file_is_heeded_or_named_as_missing(coinbase, ca_file, monkeypatch):
@@ -3144,6 +3015,7 @@ CIRCLE: list = []
 CIRCLE.append(CIRCLE)
 REFUSED_CALLS = [
     ("GET", {"json": {}}, "GET takes no body; use params"),
+    ("HEAD", {"json": {}}, "HEAD takes no body; use params"),
     ("GET", {"params": "a=1"}, "params is str; expected a dict"),
     ("GET", {"params": {1: "x"}}, "the name of a parameter is int, not text"),
     ("POST", {"json": ""}, "json is text, which would be encoded twice; pass the object, or bytes"),
@@ -3174,6 +3046,7 @@ STATUSES = [
     (400, {"error": "INVALID_ARGUMENT", "code": 3, "message": "bad size"}, "bad size"),
     (400, {"error": "INVALID", "error_details": "details"}, "details"),
     (400, {"error": {"message": "inner"}, "errorMessage": "outer"}, "inner"),
+    (400, {"error": {"message": "inner"}, "message": "outer"}, "outer"),
     (402, {"errors": [{"id": "two_factor", "message": "enter it"}]}, "enter it"),
     (404, {"errors": [{"id": "not_found"}]}, "not_found"),
     (429, {"message": "", "error": 7}, "7"),
@@ -3327,26 +3200,15 @@ def connections_of(coinbase: Coinbase) -> int:
     return len({seen.connection for seen in coinbase.seen})
 
 
-def in_turn(*answers: bytes) -> Callable[[Wire, socket.socket], None]:
-    """A script: answer one request of a connection after the other, then leave."""
-
-    def script(wire: Wire, connection: socket.socket) -> None:
-        for answer in answers:
-            wire.read_request(connection)
-            connection.sendall(answer)
-
-    return script
-
-
 EMPTY_OBJECT = OK + b"Content-Length: 2\r\n\r\n{}"
 ENDS_OF_ANSWERS = {  # what a server says, and how many connections two calls take
-    "length": (in_turn(*[EMPTY_OBJECT] * 2), 1),
-    "length of an error": (in_turn(*[EMPTY_OBJECT.replace(b"200", b"404")] * 2), 1),
-    "chunks": (in_turn(*[OK + CHUNKED + b"2\r\n{}\r\n0\r\nTrailer: x\r\n\r\n"] * 2), 1),
+    "length": (saying(*[EMPTY_OBJECT] * 2), 1),
+    "length of an error": (saying(*[EMPTY_OBJECT.replace(b"200", b"404")] * 2), 1),
+    "chunks": (saying(*[OK + CHUNKED + b"2\r\n{}\r\n0\r\nTrailer: x\r\n\r\n"] * 2), 1),
     "end of the connection": (saying(OK + b"\r\n{}"), 2),
-    "wish to close": (in_turn(*[EMPTY_OBJECT.replace(b"OK", b"OK\r\nConnection: close")] * 2), 2),
-    "HTTP/1.0": (in_turn(*[EMPTY_OBJECT.replace(b"HTTP/1.1", b"HTTP/1.0")] * 2), 2),
-    "not read": (saying(b"HTTP/1.1 400 X\r\nContent-Length: 70000\r\n\r\n", b"x" * 65_537), 2),
+    "wish to close": (saying(*[EMPTY_OBJECT.replace(b"OK", b"OK\r\nConnection: close")] * 2), 2),
+    "HTTP/1.0": (saying(*[EMPTY_OBJECT.replace(b"HTTP/1.1", b"HTTP/1.0")] * 2), 2),
+    "a rest to come": (dripping(b"", b"HTTP/1.1 400 X\r\nContent-Length: 70000\r\n\r\n" + b"x" * 65_537), 2),
 }  # fmt: skip
 
 
@@ -3361,7 +3223,7 @@ def test_connection_is_reused_if_the_answer_has_come_to_its_end(wire, trust):
 
 
 def test_connection_that_the_server_closed_meanwhile_is_not_used(wire, trust):
-    server = wire(in_turn(EMPTY_OBJECT))
+    server = wire(saying(EMPTY_OBJECT))
     client = calling(server, trust)
     for number in (1, 2):
         assert client.post("/x", json={}).status == 200
@@ -3370,7 +3232,7 @@ def test_connection_that_the_server_closed_meanwhile_is_not_used(wire, trust):
 
 
 def test_connection_that_is_closed_under_way_is_tried_again_for_get_alone(wire, trust):
-    server = wire(in_turn(EMPTY_OBJECT, b""))
+    server = wire(saying(EMPTY_OBJECT, b""))
     client = calling(server, trust, retries=1)
     assert [client.get("/x").status for _ in range(2)] == [200, 200]
     found = transport_error(client.post, "/x", json={})
@@ -3384,6 +3246,17 @@ def test_connection_that_cannot_be_tested_is_not_used(client, coinbase, monkeypa
         patch.setattr(ssl.SSLSocket, "recv", unittest.mock.Mock(side_effect=OSError))
         client.get("/echo")
     assert connections_of(coinbase) == 2
+
+
+def test_connection_whose_number_select_does_not_take_is_used(
+    client, coinbase, monkeypatch
+):
+    """As where a process has more than 1,024 files open."""
+    refusing = unittest.mock.Mock(side_effect=ValueError("filedescriptor out of range"))
+    monkeypatch.setattr(select, "select", refusing)
+    for _ in range(2):
+        client.get("/echo")
+    assert (connections_of(coinbase), refusing.call_count) == (1, 1)
 
 
 def test_idle_connection_is_given_up_after_30_seconds(client, coinbase, monkeypatch):
@@ -3421,7 +3294,7 @@ def test_idle_connections_that_the_server_closed_are_closed(client, coinbase):
 
 def test_answer_that_nobody_asked_for_is_not_taken_for_the_next(wire, trust):
     unasked = EMPTY_OBJECT.replace(b"{}", b"[]")
-    client = calling(wire(in_turn(EMPTY_OBJECT + unasked, EMPTY_OBJECT)), trust)
+    client = calling(wire(saying(EMPTY_OBJECT + unasked, EMPTY_OBJECT)), trust)
     assert [client.get("/x").json() for _ in range(2)] == [{}, {}]
 
 
@@ -3589,68 +3462,26 @@ def fake(monkeypatch, frozen, waits, trust) -> Fake:
 
 
 @pytest.fixture
-def answering(wire, waits, monkeypatch) -> types.SimpleNamespace:
-    """A server that says what is to be tried; without TLS, for thousands of calls."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    monkeypatch.setattr(context, "wrap_socket", lambda sock, **_: sock)
-    monkeypatch.setattr(ssl, "create_default_context", lambda: context)
-    current = [b""]
-
-    def script(wire: Wire, connection: socket.socket) -> None:
-        wire.read_request(connection)
-        connection.sendall(current[0])
-
-    server = wire(script, None)
-
-    def client(answer: bytes, **options) -> cdp_jwt.Client:
-        current[0] = answer
-        del server.requests[:]
-        return calling(server, context, **options)
-
-    return types.SimpleNamespace(server=server, answers=current, client=client)
+def talker(wire) -> Wire:
+    """A server whose script changes from call to call."""
+    return wire(saying())
 
 
-CODES = (200, 204, 302, 304, 400, 401, 403, 404, 429, 500, 503)
-STATUS_LINES = [b"HTTP/1.1 %d X" % code for code in CODES]
-STATUS_LINES += [b"HTTP/1.0 200 OK", b"HTTP/1.1 100 Continue", b"HTTP/1.1 -1 OK", b""]
-HEADERS = [
-    b"Content-Length: 2", b"Content-Length: -1", b"Transfer-Encoding: chunked", b"Connection: close",
-    b"Content-Encoding: gzip", b"Date: Tue, 09 May 1995 06:13:20 GMT", b"Retry-After: \xb2",
-    b"Location: https://evil.example/", b"Location: //\x1b[2J/", b"x-ratelimit-limit: \x1b[31m",
-]  # fmt: skip
-CONTENTS = [
-    b"2\r\n{}\r\n0\r\n\r\n", b"-1\r\n", b"2\r\n{", b"[]", b"null", b'{"error": ["\\u0000"]}',
-    b'{"message": "\x1b]0;title\x07"}', b'{"errors": [{"message": "\\u202e\\u009b"}]}',
-    b'{"error_details": 7}', b'{"errors": [[]]}', b'{"message": "Missing required scopes"}',
-]  # fmt: skip
-
-
-@st.composite
-def answers(draw) -> bytes:
-    """The octets of an answer: well formed, nearly so, or not at all."""
-    status_line = draw(st.sampled_from(STATUS_LINES) | st.binary(max_size=20))
-    header = st.sampled_from(HEADERS) | st.binary(max_size=20)
-    headers = draw(st.lists(header, max_size=4))
-    content = draw(st.sampled_from(CONTENTS) | st.binary(max_size=20))
-    octets = b"\r\n".join([status_line, *headers, b"", content])
-    return octets[: len(octets) - draw(st.sampled_from([0, 0, 0, 1, 9, 40]))]
-
-
-def test_order_is_not_sent_again_for_a_status_line_that_is_cut_off(answering, waits):
-    line = b"HTTP/1.1 429 Too Many Requests\r\n"
-    for size in range(len(line) - 1):
-        client = answering.client(line[:size], retries=1)
-        error = failure(cdp_jwt.TransportError, client.post, "/x")
-        assert error.outcome_unknown, size
-        assert (len(answering.server.requests), waits) == (1, []), size
+ANSWERS = [template for template, _ in PLACES.values()]
+ANSWERS += [(OK + CHUNKED + b"2\r\n{}\r\n0\r\n\r\n").decode()]
 
 
 @examples(100)
-@given(answer=answers(), method=st.sampled_from(["GET", "HEAD", "POST"]))
-def test_any_answer_is_a_response_or_a_cdp_error(answering, waits, answer, method):
+@given(
+    answer=mutations(ANSWERS),
+    method=st.sampled_from(["GET", "HEAD", "POST"]),
+)
+def test_any_answer_is_a_response_or_a_cdp_error(talker, trust, waits, answer, method):
     """Neither message nor cause has the token; a POST is sent once."""
-    del waits[:]
-    client = answering.client(answer, max_body=1000, retries=1)
+    talker.requests.clear()
+    waits.clear()
+    talker.script = saying(answer.encode())
+    client = calling(talker, trust, max_body=1000, retries=1)
     try:
         response = client.request(method, "/x")
         assert 200 <= response.status <= 299
@@ -3658,14 +3489,14 @@ def test_any_answer_is_a_response_or_a_cdp_error(answering, waits, answer, metho
     except cdp_jwt.CdpError as error:
         assert "eyJ" not in f"{error} {error!r} {vars(error)}"
         assert error.__context__ is None
-    may_be_sent_again = method != "POST" or b" 429 " in answer or b" 401 " in answer
-    assert len(answering.server.requests) <= (3 if may_be_sent_again else 1)
+    may_be_sent_again = method != "POST" or "429" in answer or "401" in answer
+    assert len(talker.requests) <= (3 if may_be_sent_again else 1)
     assert [0 <= wait <= 3 for wait in waits] in ([], [True])
 
 
 # May it have been carried out, and is it tried again?
 
-NO_BODY = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n"
+NO_BODY = b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n"
 ENDINGS = {  # answers; tries of GET and HEAD, of others; is the outcome of these unknown?
     "nobody listens": ([None], 3, 3, False),
     "no answer of use": ([b"", b"hello\r\n", OK + b"Content-Length: 2\r\n"], 3, 1, True),
@@ -3676,17 +3507,18 @@ ENDINGS = {  # answers; tries of GET and HEAD, of others; is the outcome of thes
 }  # fmt: skip
 
 
-def test_call_is_tried_again_or_its_outcome_is_said_to_be_unknown(answering, waits):
+def test_call_is_tried_again_or_its_outcome_is_said_to_be_unknown(wire, trust, waits):
     """In words and as an attribute; never that of a call which changes nothing."""
     for answers, safe, changing, is_unknown in ENDINGS.values():
         for case in itertools.product(answers, cdp_jwt.METHODS):
             answer, method = case
             is_safe = method in ("GET", "HEAD")
-            host = NOWHERE if answer is None else answering.server.host
-            client = answering.client(answer, host=host, retries=2)
+            server = wire(saying(answer))
+            host = NOWHERE if answer is None else server.host
+            client = calling(server, trust, host=host, retries=2)
             error = failure(cdp_jwt.CdpError, client.request, method, "/x")
             tries = safe if is_safe else changing
-            sent = len(answering.server.requests)
+            sent = len(server.requests)
             assert sent == (0 if answer is None else tries), case
             assert waits == [0.25, 0.5][: tries - 1], case
             del waits[:]
@@ -3695,27 +3527,24 @@ def test_call_is_tried_again_or_its_outcome_is_said_to_be_unknown(answering, wai
             assert (error.outcome_unknown, is_said) == (expected, expected), case
 
 
-def test_order_is_never_executed_twice_whatever_breaks_when(answering, waits):
-    """The connection is cut after each octet of the answer."""
-    for octets in range(len(EMPTY_OBJECT)):
-        client = answering.client(EMPTY_OBJECT[:octets], retries=3)
-        assert transport_error(client.post, ORDERS, json={}).endswith(UNKNOWN)
-        assert (len(answering.server.requests), waits) == (1, [])
-
-
-BREAKS = [  # 20 MB are more than a connection holds unread
-    (lambda wire, connection: connection.recv(1000), 20_000_000, CLOSED),
-    (stall_headers, 9, TIMED_OUT),
-]
+def test_order_is_never_executed_twice_whatever_breaks_when(wire, trust, waits):
+    """The connection is cut after each octet of an answer, or of a refusal's status."""
+    refused = b"HTTP/1.1 429 Too Many Requests\r\n"
+    for answer in (EMPTY_OBJECT, refused):
+        for size in range(len(answer)):
+            server = wire(saying(answer[:size]))
+            client = calling(server, trust, retries=3)
+            assert transport_error(client.post, ORDERS, json={}).endswith(UNKNOWN)
+            assert (len(server.requests), waits) == (1, [])
 
 
 def test_order_is_never_executed_twice_once_a_part_of_it_was_sent(wire, trust, waits):
-    for script, size, message in BREAKS:
-        server = wire(script)
-        client = calling(server, trust, timeout=1, retries=3)
-        found = transport_error(client.post, ORDERS, json=b"x" * size)
-        assert found == f"{server.host}: {once_sent(message)}"
-        assert (server.connections, waits) == (1, [])
+    server = wire(lambda _, connection: connection.recv(1000))
+    client = calling(server, trust, retries=3)
+    body = b"x" * 20_000_000  # more than a connection holds unread
+    found = transport_error(client.post, ORDERS, json=body)
+    assert found == f"{server.host}: {once_sent(CLOSED)}"
+    assert (server.connections, waits) == (1, [])
 
 
 def test_order_of_unknown_outcome_is_not_to_be_tried_again_later(fake):
@@ -3920,17 +3749,10 @@ def test_hints_name_what_of_key_host_and_path_is_doubted(fake):
 # Pages
 
 
-def test_pages_follow_each_kind_of_list_to_its_end(client, coinbase):
-    fills = f"{ORDERS}/historical/fills"
-    lists = {ACCOUNTS: "accounts", fills: "fills", "/v2/accounts": "data"}
-    for path, field in lists.items():
-        assert [page.json()[field] for page in client.pages(path)] == [[0], [1], [2]]
-    assert (len(coinbase.seen), coinbase.refusals) == (9, [])
-
-
 def test_pages_keep_host_and_parameters_and_take_next_uri_as_it_is(fake):
     next_uri = {"pagination": {"next_uri": "/v2?a=1"}}
-    client = fake.client({"cursor": "1"}, next_uri, {"cursor": "2"}, {})
+    first = {"cursor": "1", "has_next": True}
+    client = fake.client(first, next_uri, {"cursor": "2"}, {})
     assert len([*client.pages("https://a.example/x", {"b": ["B", "C"]})]) == 4
     paths = ["/x?b=B&b=C", "/x?b=B&b=C&cursor=1", "/v2?a=1", "/v2?a=1&cursor=2"]
     urls = [each.full_url for each in fake.requests]
@@ -3999,14 +3821,6 @@ def test_page_that_fails_says_where_to_go_on(fake):
         assert str(caught.value) == f"HTTP 400: broken; to go on: {place}"
 
 
-def test_page_that_is_not_utf_8_is_refused(fake):
-    """Line breaks are taken out of a page of the command, and could not be of this."""
-    for encoding in ("utf-16", "utf-16-le", "utf-32", "latin-1"):
-        pages = fake.client('{"a": "é"}'.encode(encoding)).pages("/x")
-        message = "this answer (HTTP 200) is not JSON; see body"
-        assert transport_error(next, pages) == message
-
-
 def test_pages_remember_neither_pages_nor_cursors(fake):
     client = fake.client(*({"cursor": f"{n}{'x' * 20_000}"} for n in range(9)))
     pages = client.pages("/x")
@@ -4017,20 +3831,12 @@ def test_pages_remember_neither_pages_nor_cursors(fake):
 # The auth hook of requests and httpx
 
 
-def test_hook_signs_for_requests_and_httpx_over_https_alone(coinbase, ca_file, trust):
-    url = f"https://{coinbase.host}/echo?a=x"
-    with requests.Session() as session, httpx.Client(verify=trust) as client:
-        session.auth = client.auth = key_of()
-        for method in ("GET", "POST"):
-            assert session.request(method, url, verify=ca_file).status_code == 200
-            assert client.request(method, url).status_code == 200
-
+def test_hook_signs_over_https_alone_and_for_asynchronous_calls(coinbase, trust):
     async def call() -> int:
         async with httpx.AsyncClient(auth=key_of("EdDSA"), verify=trust) as client:
-            return (await client.get(url)).status_code
+            return (await client.post(f"https://{coinbase.host}/echo?a=x")).status_code
 
     assert asyncio.run(call()) == 200
-    assert (len(coinbase.seen), coinbase.refusals) == (5, [])
     for get in (requests.get, httpx.get):
         with pytest.raises(cdp_jwt.InvalidRequestError, match="not an https URL"):
             get("http://127.0.0.1:1/x", auth=key_of())
@@ -4106,7 +3912,6 @@ def copied(tmp_path) -> pathlib.Path:
 MEASURED = {
     name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")
 }
-PROGRAM = [sys.executable, MODULE]
 
 
 def process(command: list[object], **options) -> subprocess.CompletedProcess:
@@ -4123,8 +3928,8 @@ def process(command: list[object], **options) -> subprocess.CompletedProcess:
 EVIL_BODY = b'\x1b[2J\x1b]0;owned\x07\x9b3A{\r\n\t"\xc3\xa9": \xff\r}'
 
 
-@pytest.mark.parametrize("body", [b'{"a":\n  1.0}\n\n', b"", EVIL_BODY])
-def test_body_goes_through_a_pipe_to_the_octet(piped, online, body):
+def test_body_goes_through_a_pipe_to_the_octet(piped, online):
+    body = EVIL_BODY + b"\n\n"
     online.faults.append(status(200, body))
     assert piped(*call_to(online)) == (0, body, "")
 
@@ -4135,10 +3940,13 @@ def test_error_starts_a_new_line(piped, online, tmp_path, monkeypatch, body, end
     online.faults += [status(400, body.encode())] * 2
     error = f"cdp_jwt: error: HTTP 400: {body.strip() or 'no message'}\n"
     assert piped(*call_to(online)) == (1, body.encode(), error)
-    with open(tmp_path / "mail", "w") as mail, contextlib.redirect_stdout(mail):
-        monkeypatch.setattr(sys, "stderr", mail)
+    path = tmp_path / "mail"
+    with open(path, "a") as out, open(path, "a") as err:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        print("of the program before")
         cdp_jwt.main(call_to(online))
-    assert (tmp_path / "mail").read_text() == f"{body}{end}{error}"
+    assert path.read_text() == f"of the program before\n{body}{end}{error}"
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp932", "ascii"])
@@ -4147,9 +3955,10 @@ def test_console_of_any_encoding_gets_escaped_text(piped, online, frozen, encodi
     code, out, err = piped("decode", token, encoding=encoding)
     assert (code, err) == (1, "")
     assert rb"problem  iss is '\u2603\x1b'; expected 'cdp'" in out
-    online.faults.append(status(400, {"message": "☃\x1b"}))
-    code, out, err = piped(*call_to(online), encoding=encoding)
-    assert (code, err) == (1, "cdp_jwt: error: HTTP 400: \\u2603\\x1b\n")
+    # A file's name in the C locale has half of what stands for an octet.
+    code, out, err = piped("ws", "--key-file", "☃\udcd1.json", encoding=encoding)
+    missing = r"\u2603\udcd1.json: cannot be read: No such file or directory"
+    assert (code, out, err) == (1, b"", f"cdp_jwt: error: {missing}\n")
 
 
 @needs_modes
@@ -4172,7 +3981,6 @@ def test_warnings_of_other_threads_go_to_their_log(run, online, caplog, monkeypa
     online.faults += [warn, warn]
     result = run(*call_to(online), "--verbose")
     assert "of another thread" in caplog.text
-    assert "cdp_jwt: note: HTTP 200, 2 bytes\n" in result.err
     assert "of another thread" not in result.err
     assert (logger.level, [*logger.handlers]) == before
     monkeypatch.setattr(logger, "propagate", False)  # as where no log is set up
@@ -4185,25 +3993,18 @@ def test_warnings_of_other_threads_go_to_their_log(run, online, caplog, monkeypa
 
 @pytest.fixture
 def terminal(monkeypatch) -> Callable[..., types.SimpleNamespace]:
-    """The command in a terminal: the `lines` of its screen, and all that was `seen`."""
+    """The command in a terminal: the `lines` of its screen, and all that was `sent`."""
     pyte = pytest.importorskip("pyte")
     if not hasattr(os, "openpty"):
         pytest.skip("needs a terminal")
 
     def show(*words: str, out=None, encoding="utf-8", typed=""):
-        screen = pyte.Screen(80, 24)
-        shown = types.SimpleNamespace(screen=screen, lines=[""], seen=[])
+        sent = []
 
         def read() -> None:
-            stream = pyte.ByteStream(screen)
             with contextlib.suppress(OSError):  # EIO when the other end is closed
                 while octets := os.read(master, 65536):
-                    # In pieces, so that nothing is shown and erased unseen.
-                    for piece in re.split(rb"(?=[\r\n\x1b])", octets):
-                        stream.feed(piece)
-                        text = "\n".join(line.rstrip() for line in screen.display)
-                        shown.lines = text.rstrip("\n").split("\n")
-                        shown.seen.append(shown.lines)
+                    sent.append(octets)
 
         master, end = os.openpty()
         os.write(master, typed.encode())
@@ -4218,7 +4019,11 @@ def terminal(monkeypatch) -> Callable[..., types.SimpleNamespace]:
         os.close(end)
         reader.join()
         os.close(master)
-        return shown
+        screen = pyte.Screen(80, 24)
+        pyte.ByteStream(screen).feed(octets := b"".join(sent))
+        text = "\n".join(line.rstrip() for line in screen.display)
+        lines = text.rstrip("\n").split("\n")
+        return types.SimpleNamespace(screen=screen, lines=lines, sent=octets.decode())
 
     return show
 
@@ -4229,7 +4034,7 @@ def test_terminal_shows_a_hint_below_a_token(terminal, with_key):
     assert verified("".join(token), P256)
     hint = "this is a token for the request; --call sends the request"
     assert last == f"cdp_jwt: hint: {hint}"
-    assert "hint" not in str(terminal("ws").seen)
+    assert "hint" not in terminal("ws").sent
 
 
 @pytest.mark.parametrize(("encoding", "letter"), [("utf-8", "é"), ("ascii", r"\xe9")])
@@ -4247,7 +4052,9 @@ def test_terminal_is_not_moved_by_the_name_of_a_file(terminal, tmp_path, monkeyp
     """Nor by that of the command, as it was installed."""
     monkeypatch.setattr(sys, "argv", ["/usr/bin/cdp-jwt\x1b[2J\x07"])
     first, *_, last = terminal("GET").lines
-    assert first.startswith(r"usage: cdp-jwt\x1b[2J\x07 METHOD PATH [--export | ")
+    usage = r"usage: cdp-jwt\x1b[2J\x07 METHOD PATH [--export | "
+    assert first.startswith(usage)
+    assert terminal("--help").lines[0].startswith(usage)
     assert last == r"cdp-jwt\x1b[2J\x07: error: GET needs a PATH"
     path = write_private(tmp_path / "evil\x1b[2J\n.json", "{")
     shown = terminal("ws", "--key-file", str(path))
@@ -4264,7 +4071,7 @@ def test_terminal_is_told_what_is_waited_for(terminal):
         shown = terminal(*command.split(), typed="{\n\x04\x04")  # PyPy asks twice
         line = f"type or paste {what}, then Ctrl-D on a line of its own"
         assert f"cdp_jwt: hint: {line}" in shown.lines
-    assert "hint" not in str(terminal("POST", "/x", "--call", "--data", "@x").seen)
+    assert "hint" not in terminal("POST", "/x", "--call", "--data", "@x").sent
 
 
 def page(number: int) -> Callable[[Handler], None]:
@@ -4274,17 +4081,12 @@ def page(number: int) -> Callable[[Handler], None]:
 
 
 def test_count_of_pages_is_shown_beside_a_file_and_erased(terminal, online, tmp_path):
-    with open(tmp_path / "pages", "w+") as file:
+    with open(tmp_path / "pages", "w") as file:
         shown = terminal(*call_to(online), "--paginate", out=file)
-        file.seek(0)
-        documents = [json.loads(line)["accounts"] for line in file]
-        counts = [lines for lines, _ in itertools.groupby(shown.seen) if lines != [""]]
-        assert counts == [["1 page"], ["2 pages"], ["3 pages"]]
+        assert re.findall(r"\d+ \w+", shown.sent) == ["1 page", "2 pages", "3 pages"]
         assert (shown.lines, shown.screen.cursor.x) == ([""], 0)
-        assert documents == [[0], [1], [2]]
         online.faults += [page(0), page(1), status(400, b"broken")]
         shown = terminal(*call_to(online), "--paginate", out=file)
-    assert "2 pages" in str(shown.seen)
     assert shown.lines == ["cdp_jwt: error: HTTP 400: broken; to go on: cursor=2"]
 
 
@@ -4293,12 +4095,12 @@ def test_count_of_pages_is_never_among_the_data(terminal, online):
     words = [*call_to(online), "--paginate"]
     shown = terminal(*words)
     assert [json.loads(line)["accounts"] for line in shown.lines] == [[0], [1], [2]]
-    assert "page" not in str(shown.seen)
+    assert "page" not in shown.sent
     reading, writing = os.pipe()
     with open(reading), open(writing, "w") as pipe:
-        assert terminal(*words, out=pipe).seen == []
+        assert terminal(*words, out=pipe).sent == ""
     text = io.StringIO()
-    assert terminal(*words, out=text).seen == []
+    assert terminal(*words, out=text).sent == ""
     assert json.loads(text.getvalue().splitlines()[2])["accounts"] == [2]
 
 
@@ -4376,9 +4178,7 @@ MISUSES = [
     # Options that do not go together
     *[(["POST", "/x", *words], f"{words[0]} needs --call") for words in (["--no-auth"], ["--data", "{}"])],
     (["GET", "/x", "--call", "--not-before", "+5"], "--not-before does not go with --call"),
-    (["GET", "/x", "--offline"], "--offline does not go with METHOD PATH"),
     (["ws", "user", "--header"], "--header does not go with ws CHANNEL"),
-    (["check", "--data", "{}"], "--data does not go with check"),
     (["GET", "/x", "--export", "--header"], "--export and --header exclude each other"),
     (["HEAD", "/x", "--call", "--data", "{}"], "--param, not --data, for HEAD"),
     (["POST", "/x", "--call", "--paginate"], "--paginate goes with GET, and without --data"),
@@ -4389,7 +4189,11 @@ MISUSES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISUSES)
-def test_misuse_is_refused_with_what_was_meant_and_how_to_call_it(run, words, message):
+def test_misuse_is_refused_with_what_was_meant_and_how_to_call_it(
+    run, monkeypatch, words, message
+):
+    """An empty list is one, too: it does not stand for the words of the process."""
+    monkeypatch.setattr(sys, "argv", ["cdp_jwt.py", "--version"])
     assert run(*words) == misused(message)
 
 
@@ -4482,7 +4286,6 @@ def test_websocket_message_is_printed_whole(piped, with_key):
 def test_token_begins_at_the_time_that_is_given(run, with_key, frozen):
     for text, nbf in (
         ("+3600", NOW + 3600),
-        ("+0", NOW),
         ("2027-01-15T08:00:00Z", NOW),
         ("2027-01-15T10:00:00+02:00", NOW),
         ("2027-01-15 08:01:00.250z", NOW + 60),
@@ -4526,7 +4329,7 @@ def test_data_is_sent_to_the_octet_as_utf_8(run, online, tmp_path, stdin, encodi
 def test_call_sends_parameters_and_without_auth_no_token(run, online, monkeypatch):
     monkeypatch.delenv("CDP_KEY_FILE")
     params = ["limit=1", "id=A", "id=B=", "x="]
-    words = [word for param in params for word in ("--param", param)]
+    words = [f"--param={param}" for param in params]
     run("GET", f"https://{online.host}/echo?a=1", "--call", "--no-auth", *words)
     [seen] = online.seen
     assert seen.path == "/echo?a=1&limit=1&id=A&id=B%3D&x="
@@ -4567,17 +4370,12 @@ def test_pages_are_printed_one_a_line_up_to_a_failure(run, online):
     assert (result.code, last, result.err) == (1, "broken", error)
     result = run(*call_to(online), "--paginate", "--param", "cursor=2")
     assert json.loads(result.out.splitlines()[0])["accounts"] == [2]
-    # The next page's path is the server's fault, and something was done: not code 2.
-    online.faults.append(status(200, {"pagination": {"next_uri": "/v2/a b"}}))
-    error = "cdp_jwt: error: next_uri is not a path on the same host\n"
-    result = run(*call_to(online), "--paginate")
-    assert (result.code, result.err) == (1, error)
 
 
 LACKING_PERMISSION = [  # with the permission that a key may lack
     *[("POST", ORDERS, code, "can_trade") for code in (401, 403)],
     *[("POST", f"/v2/{word}", 403, "can_transfer") for word in ("transactions", "move_funds", "transfer")],
-    ("POST", ORDERS, 400, ""), ("POST", "/echo", 401, ""), ("GET", ORDERS, 401, ""),
+    ("POST", "/echo", 401, ""), ("GET", ORDERS, 401, ""),
 ]  # fmt: skip
 
 
@@ -4585,26 +4383,17 @@ LACKING_PERMISSION = [  # with the permission that a key may lack
 def test_refused_call_names_a_permission_that_is_lacking(run, online, refused_call):
     """A view-only key that creates an order can get a bare 401."""
     method, path, code, lacking = refused_call
-    lacks = f"hint: the key is valid, but may not do this: its {lacking} is false"
-    for granted in (False, True, None):
-        online.permissions = {"can_trade": granted, "can_transfer": granted}
+    for granted in ({lacking: False}, {lacking: True}, {}, b"no JSON"):
+        online.routes["GET", cdp_jwt.PERMISSIONS] = (True, status(200, granted))
         online.faults.append(status(code, b"Unauthorized"))
-        error, *hints = run(*call_to(online, method, path)).err.splitlines()
+        error, *_, hint = run(*call_to(online, method, path)).err.splitlines()
         assert error == f"cdp_jwt: error: HTTP {code}: Unauthorized"
-        if lacking and granted is False:
-            assert hints == [f"cdp_jwt: {lacks}"]
-        else:
-            last = (
-                []
-                if code == 400
-                else [
-                    "cdp_jwt: hint: `check` tests key, clock, network and permissions"
-                ]
-            )
-            assert hints[-1:] == last
-            assert "its can_" not in "".join(hints)
+        expected = "`check` tests key, clock, network and permissions"
+        if lacking and granted == {lacking: False}:
+            expected = f"the key is valid, but may not do this: its {lacking} is false"
+        assert hint == f"cdp_jwt: hint: {expected}"
     # They are asked for only if that can explain anything.
-    assert len(online.seen) == (6 if lacking else 3)
+    assert len(online.seen) == (8 if lacking else 4)
 
 
 # Decode
@@ -4676,10 +4465,6 @@ def test_decode_says_whether_the_key_at_hand_signed_a_token(run, with_key, froze
     claims = {**CLAIMS, "iss": "not signed"}  # which decides nothing
     token = jwt.encode(claims, P256, "ES256", {"kid": NAME, "nonce": NONCE})
     assert decoded(token) == [f"signed   by {NAME}"]
-    *_, signature = segments(token)
-    longer = segment(signature[:32] + b"\0" + signature[32:])
-    size = "the signature has 65 bytes; expected r and s, 32 bytes each"
-    assert decoded(f"{token.rpartition('.')[0]}.{longer}") == [f"problem  {size}"]
     # Another one's key is not blamed, unless it is given for this.
     token = cdp_jwt.ApiKey(UUID, SEC1).ws_jwt()
     not_verified = f"signed   not verified: its kid is not {NAME}, the key at hand"
@@ -4703,11 +4488,10 @@ def test_decode_shows_no_private_key(run, stdin):
     message = "this is a private key, not a token; it is not shown"
     refusal = Result(1, "", f"cdp_jwt: error: {message}\n")
     key_file = json.dumps({"id": NAME, "privateKey": PORTAL})
-    for text in (key_file, json.dumps({"kty": "EC", "d": "x" * 43})):
-        assert run("decode", code_of(text)) == refusal
-    for text in (key_file, SEC1):
+    jwk = json.dumps({"kty": "EC", "d": "x" * 43})
+    for text in (code_of(key_file), code_of(jwk), key_file, SEC1):
         stdin(text)
-        assert run("decode") == refusal
+        assert run("decode") == run("decode", "--", text) == refusal
     for secret in (SEC1, PORTAL):
         result = run("decode", named(secret))
         assert '"kid": "(looks like a key, and is not shown)"' in result.out
@@ -4764,7 +4548,7 @@ def test_check_offline_opens_nothing(run, monkeypatch):
 
 
 CLOCK = "clock: X s from the server's"
-CLOCKS_AHEAD = {-8: "fail", -3: "ok", 20: "ok", 40: "warn", 105: "warn", 125: "fail"}
+CLOCKS_AHEAD = {-8: "fail", -3: "ok", 20: "ok", 40: "warn", 112: "warn", 118: "fail"}
 
 
 @pytest.mark.parametrize("ahead", CLOCKS_AHEAD)
@@ -4852,11 +4636,14 @@ def test_check_names_what_the_environment_changes(run, online, ca_file, monkeypa
 
 
 def test_check_masks_the_proxys_password(run, with_key, monkeypatch, waits):
-    for password in ("s3cret", "p@s3cret", "p/s3cret"):
-        monkeypatch.setenv("HTTPS_PROXY", f"http://me:{password}@127.0.0.1:1")
-        result = run("check", "--host", "a.example")
-        assert "ok    proxy: http://***@127.0.0.1:1; CAs: the system\n" in result.out
+    passwords = ("s3cret", "p@s3cret", "p/s3cret")
+    for scheme, password in itertools.product(("http://", ""), passwords):
+        monkeypatch.setenv("HTTPS_PROXY", f"{scheme}me:{password}@127.0.0.1:1")
+        result = run("check", "--host", "localhost")
+        assert f"ok    proxy: {scheme}***@127.0.0.1:1; CAs: the system\n" in result.out
         assert "s3cret" not in result.out + result.err
+        assert result.code == 1
+        assert "localhost is" not in result.out  # that is the proxy's matter
 
 
 # How it ends: interrupted, its output lost, its streams closed
@@ -4873,7 +4660,7 @@ STOPS = [  # the command, what fails, how and with which code, and the message
     (["GET", "/echo", "--call"], ssl.SSLSocket, "sendall", *CTRL_C, "interrupted"),
     (["DELETE", "/echo", "--call"], ssl.SSLSocket, "sendall", *CTRL_C, INTERRUPTED),
     (["POST", "/echo", "--call"], OUTPUT, "write", *CTRL_C, f"interrupted{DONE}"),
-    (["ws"], OUTPUT, "write_line", *FULL, LOST),
+    (["GET", "/echo", "--call"], OUTPUT, "write", *FULL, LOST),
     (["POST", "/echo", "--call"], OUTPUT, "write", *FULL, f"{LOST}{DONE}"),
 ]
 
@@ -4898,44 +4685,38 @@ def test_windows_has_neither_modes_nor_sigpipe_and_nul(run, with_key, monkeypatc
     # NUL says that it is a terminal, but has no size.
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert run("GET", ACCOUNTS).err == ""
-    # A pipe that nobody reads
-    error = OSError(errno.EINVAL, "Invalid argument")
-    write_line = unittest.mock.Mock(side_effect=error)
-    monkeypatch.setattr(cdp_jwt._Console, "write_line", write_line)
-    assert run("ws") == Result(141, "", "")
+    # A pipe that nobody reads, and a disk that is full
+    closed_pipe = OSError(errno.EINVAL, "Invalid argument")
+    lost = Result(1, "", f"cdp_jwt: error: {LOST}\n")
+    for error, result in (closed_pipe, Result(141, "", "")), (FULL[0], lost):
+        write_line = unittest.mock.Mock(side_effect=error)
+        monkeypatch.setattr(cdp_jwt._Console, "write_line", write_line)
+        assert run("ws") == result
 
 
 @needs_shell
 def test_process_ends_quietly_when_its_pipe_is_closed(key_file):
     reading, writing = os.pipe()
     os.close(reading)
-    command = [*PROGRAM, "ws", "--key-file", key_file]
+    command = [sys.executable, MODULE, "ws", "--key-file", key_file]
     result = process(command, stdout=writing, env=MEASURED)
     os.close(writing)
     assert (result.returncode, result.stderr) == (141, "")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_order_whose_answer_is_lost_was_sent_all_the_same(online):
-    command = [*PROGRAM, *call_to(online, "POST", "/echo"), "--data", "{}"]
-    with open("/dev/full", "w") as full:
-        result = process(command, stdout=full, env=os.environ)
-    assert (result.returncode, len(online.seen)) == (1, 1)
-    assert result.stderr == f"cdp_jwt: error: {LOST}{DONE}\n"
-
-
-@needs_shell
-@needs_cpython  # PyPy takes whatever has the number of a closed stream for it
-def test_process_survives_closed_streams(online, with_key):
-    """The files that it opens take their numbers, and get no message."""
+def test_streams_that_are_closed_get_nothing(run, online, with_key, monkeypatch):
     with_key.chmod(0o644)  # which is warned of
-    online.faults.append(status(400, b"refused"))
-    command = shlex.join(map(str, [*PROGRAM, *call_to(online)]))
-    result = process(["sh", "-c", f"{command} <&- 2>&-"], env=os.environ)
-    assert (result.returncode, result.stdout) == (1, "refused")
-    result = process(["sh", "-c", f"{command} >&-"], env=os.environ)
-    error = "cdp_jwt: error: standard output is closed\n"
-    assert (result.returncode, result.stderr, len(online.seen)) == (1, error, 1)
+    online.faults += [status(400, b"refused")] * 2
+    (closed := io.StringIO()).close()
+    for stream in (None, closed):  # Python itself has None in their place
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            assert run(*call_to(online)) == Result(1, "refused", "")
+            patch.undo()
+            patch.setattr(sys, "stdout", stream)
+            error = "cdp_jwt: error: standard output is closed\n"
+            assert run(*call_to(online)) == Result(1, "", error)
+    assert len(online.seen) == 2
 
 
 # At random: whatever is given or answered, it ends with a code, moves no terminal, and
@@ -5006,15 +4787,10 @@ def watch(event, arguments):
         seen.add(opening(*arguments) if event == "open" else event)
 
 def state():
-    logging = sys.modules.get("logging")
-    root = logging and logging.getLogger()
     return {
-        "directory": os.getcwd(),
         "filters": list(warnings.filters),
         "hooks": (sys.excepthook, sys.displayhook, sys.stdout, sys.stderr),
-        "logging": root and (root.level, root.handlers[:]),
         "path": list(sys.path),
-        "variables": dict(os.environ),
     }
 
 exec(preparation)
@@ -5072,13 +4848,9 @@ def test_watcher_sees_what_must_not_be(tmp_path):
 
 
 @needs_cpython
-def test_import_changes_nothing_and_reads_neither_file_nor_variable(copied):
-    assert watched(copied.parent, "import signer", before="") == ("", set())
-
-
-@needs_cpython
-def test_making_a_token_opens_nothing_and_imports_no_network(copied):
-    tokens, seen = watched(copied.parent, MAKE_TOKENS, NAME, SEC1)
+def test_import_and_tokens_open_read_and_change_nothing_and_import_no_network(copied):
+    deed = f"import signer\n{MAKE_TOKENS}"
+    tokens, seen = watched(copied.parent, deed, NAME, SEC1, before="")
     assert seen == set()
     for token in tokens.split():
         assert verified(token, P256)["sub"] == NAME
@@ -5101,13 +4873,12 @@ def test_commands_need_nothing_but_cryptography_and_the_standard_library(
     assert {each for each in seen if each.startswith("needs ")} == set()
 
 
-C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 SURROUNDINGS = {  # flags of Python, variables
     "a HOME that is not there": ([], {"HOME": "/nonexistent", "TZ": "Asia/Kathmandu"}),
     "isolated, optimized, warnings are errors": (["-I", "-O", "-W", "error"], {}),
-    "C locale, not coerced to UTF-8": ([], C_LOCALE),
-    "a zip file": ([], {}),
-}
+    "C locale, not coerced to UTF-8": ([], {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+    "a package in a zip file": ([], {}),
+}  # fmt: skip
 
 
 @needs_cpython
@@ -5117,51 +4888,29 @@ def test_command_makes_a_token_offline_and_writes_nothing_in(
 ):
     """The names of folder and key file have spaces, and letters that ASCII lacks."""
     flags, environ = SURROUNDINGS[surroundings]
-    place = copied.parent
-    if surroundings == "a zip file":
-        place = copied.with_name("modules.zip")
+    place, before = copied.parent, "import signer"
+    if "zip" in surroundings:
+        place, before = copied.with_name("modules.zip"), "from vendored import signer"
         with zipfile.ZipFile(place, "w") as archive:
-            archive.write(copied, copied.name)
+            archive.writestr("vendored/__init__.py", "")
+            archive.write(copied, "vendored/signer.py")
         copied.unlink()
     key = shutil.copy(key_file, copied.with_name("ключ.json"))
     words = ["signer.py", "GET", f"{ACCOUNTS}?limit=1", "--key-file", key]
-    token, seen = watched(place, "signer.main()", *words, flags=flags, env=environ)
+    options = {"before": before, "flags": flags, "env": environ}
+    token, seen = watched(place, "signer.main()", *words, **options)
     [reading] = seen - {"reads the variable CDP_KEY_FILE"}
     assert re.fullmatch(r"reads .*\.json", reading)
     assert verified(token.strip(), P256)["uri"] == URI
 
 
 def test_copied_file_speaks_under_its_own_name(copied):
-    told_by = {"GET x": "signer: error: ", "": "usage: python signer.py METHOD"}
-    for words, told in told_by.items():
-        result = process([sys.executable, copied, *words.split()])
-        assert (result.returncode, result.stdout) == (2, "")
-        assert result.stderr.startswith(told)
+    result = process([sys.executable, copied])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: python signer.py METHOD PATH ")
+    assert result.stderr.endswith("\nsigner: error: a command is missing\n")
 
 
-def test_message_survives_a_terminal_that_lacks_its_letters(copied):
-    for environ in C_LOCALE, {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}:
-        command = [sys.executable, copied, "ws", "--key-file", "ключ.json"]
-        result = process(command, env=environ)
-        assert (result.returncode, result.stdout) == (1, "")
-        told = r"signer: error: .*\.json: cannot be read: No such file or directory\n"
-        assert re.fullmatch(told, result.stderr)
-
-
-def test_copied_file_is_a_module_of_any_package(copied):
-    package = copied.parent / "vendored"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    copied.rename(package / "auth.py")
-    deed = "print(auth.__name__, auth.ApiKey(*sys.argv).ws_jwt())"
-    before = "from vendored import auth"
-    printed, _ = watched(copied.parent, deed, NAME, PORTAL, before=before)
-    name, token = printed.split()
-    assert name == "vendored.auth"
-    verified(token, ED25519)
-
-
-# Children that get these variables are measured by `make cover`.
 LACKS = {
     "import of cryptography halted; None in sys.modules": "sys.modules['cryptography'] = None",
     "module 'cryptography' has no attribute '__version__'": "del cryptography.__version__",
@@ -5236,45 +4985,19 @@ def test_least_versions_are_the_same_everywhere():
     assert f"crypto{least}" in project()
 
 
-def options_in(text: str) -> set[str]:
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
-
-
-CALLED = (
-    r"(?:python3? (?:\S*/)?cdp_jwt\.py|u[v] run cdp_jwt\.py"
-    r"|pipx run cdp_jwt\.py|(?<!-t )cdp-jwt)"
-)
-
-
-def documented_commands() -> list[str]:
-    """Each call of this program in README and docstring, up to a pipe or a comment."""
-    texts = re.sub(r"\\\n\s*", "", f"{readme()}\n{cdp_jwt.__doc__}")
-    return re.findall(rf"{CALLED} ([^\n|#)`<>]+)", texts)
-
-
 def test_options_in_the_documents_are_those_of_the_help(run):
     section = readme().partition("\n## On the command line\n")[2].partition("\n## ")[0]
-    assert options_in(section) <= options_in(run("--help").out)
+    option = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+    assert {*option.findall(section)} <= {*option.findall(run("--help").out)}
 
 
-def test_commands_in_the_documents_are_understood(run, with_key, monkeypatch):
-    """Each is called as it stands there, without a network; code 2 were a wrong call."""
-
-    def unknown(*_, **__):
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.chdir(with_key.parent)
-    session = r"^  \$ (?:export|python) \S+ (.+)"  # in the help
-    commands = re.findall(session, run("--help").out, re.MULTILINE)
-    commands += documented_commands()
+def test_commands_in_docstring_and_help_work_as_they_stand(run, by_name):
+    """Those of the README are run in its own section, below."""
+    text = f"{cdp_jwt.__doc__}\n{run('--help').out}"
+    commands = re.findall(r"python \S+ ((?:GET|check).*)", text)
+    assert len(commands) == 4
     for command in commands:
-        text = command.replace("...", "x").replace("$ORDER", "{}")
-        words = shlex.split(re.sub(r"\$\w+", "/x", text))
-        if "--key-file" in words:
-            words[words.index("--key-file") + 1] = str(with_key)
-        assert run(*words).code in (0, 1), command
+        assert run(*shlex.split(command, comments=True)).code == 0, command
 
 
 # ------------------------------------------ README: what it shows, run as it stands
