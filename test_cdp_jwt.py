@@ -208,6 +208,23 @@ def closed_clients(monkeypatch):
         yield
 
 
+@pytest.fixture(autouse=True)
+def this_machine_alone(monkeypatch):
+    connect = socket.socket.connect
+
+    def checked(sock: socket.socket, address) -> None:
+        assert address[0] in ("127.0.0.1", "::1", "localhost")
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", checked)
+
+
+def test_no_test_connects_to_another_machine():
+    """Those of other programs are kept at home by what they are given."""
+    with socket.socket() as sock, pytest.raises(AssertionError):
+        sock.connect(("192.0.2.1", 443))
+
+
 def write_private(path: pathlib.Path, content: object) -> pathlib.Path:
     """Write octets, a text, or JSON, to a file that its owner alone can read."""
     text = content if isinstance(content, (bytes, str)) else json.dumps(content)
@@ -947,7 +964,8 @@ WRONG_NAMES = {  # the message -> names
     f"the name is a public key{TAKE_NAME}": [public_pem(P256)],
     "the key's name is empty; is it set?": ["", '""'],
     PLACEHOLDER.replace("this", "the key's name"): [
-        "organizations/ORG_ID/apiKeys/x", "organizations/x/apiKeys/KEY_ID", "organizations/<x>/apiKeys/<x>"],
+        "organizations/ORG_ID/apiKeys/x", "organizations/x/apiKeys/KEY_ID", "organizations/<x>/apiKeys/<x>",
+        "undefined", "null"],
     f"the key's name has 300 characters{TAKE_NAME}": ["a.b/" * 75],
     **{f"the key's name has {shown}{TAKE_NAME}": [name] for name, shown in (
         (f"COINBASE_API_KEY={NAME}", "'=' at position 17"), ("organizations/a b", "' ' at position 16"),
@@ -957,7 +975,7 @@ WRONG_NAMES = {  # the message -> names
 
 
 @pytest.mark.parametrize("message", WRONG_NAMES, ids=short)
-def test_name_that_is_none_is_refused(message):
+def test_name_that_no_key_can_have_is_refused(message):
     for name in WRONG_NAMES[message]:
         assert refused_key(PORTAL, name) == message
 
@@ -1201,7 +1219,9 @@ def test_key_file_that_others_can_read_or_change_gets_a_warning(key_file, caplog
 
 
 @needs_modes
-def test_key_file_of_fixed_mode_gets_no_warning(key_file, monkeypatch, caplog):
+def test_key_file_in_a_pipe_or_on_a_read_only_disk_needs_no_mode(
+    key_file, monkeypatch, caplog
+):
     # A pipe of the shell, as in `--key-file <(op read ...)`; then a read-only mount, as
     # of Docker, Kubernetes and systemd. PyPy has no ST_RDONLY.
     reading, writing = os.pipe()
@@ -1967,7 +1987,7 @@ NO_TIMES = [
 
 
 @pytest.mark.parametrize("member", ["nbf", "exp"])
-def test_time_of_a_token_that_is_none_is_named(member):
+def test_time_of_a_token_that_is_no_time_is_named(member):
     wrong = [({**CLAIMS, member: value}, problem) for value, problem in NO_TIMES]
     for claims, problem in [(without(CLAIMS, member), f"missing; {INTEGER}"), *wrong]:
         found = cdp_jwt.inspect_jwt(made(claims=claims), now=NOW)
@@ -2079,7 +2099,7 @@ def test_signature_with_an_octet_too_many_is_signed_by_nobody(run, key_file, fro
     assert lines[4] == f"problem  {problem}"  # behind header, claims, nbf and exp
 
 
-def test_argument_that_is_none_is_refused():
+def test_inspect_jwt_refuses_a_wrong_argument():
     no_time = "now is not a time in epoch seconds, as time.time() is"
     no_key = "expected an ApiKey: see ApiKey.from_file"
     for token, options, message in (
@@ -2533,6 +2553,12 @@ def test_json_of_an_answer_or_a_page_is_utf_8_or_a_transport_error(client, coinb
         assert transport_error(next, client.pages(ACCOUNTS)) == message
 
 
+def test_answer_without_a_length_that_is_cut_off_is_no_json(wire, trust):
+    response = calling(wire(saying(OK + b'\r\n{"a": [1')), trust).get("/x")
+    assert response.body == b'{"a": [1'
+    assert "is not JSON" in transport_error(response.json)
+
+
 # Lookup, connecting, and what can go wrong in any phase
 
 SYSTEM_ERRORS = {  # what they say decides nothing
@@ -2632,6 +2658,7 @@ def test_status_of_an_error_is_kept_whatever_follows_it(wire, trust, fault):
     octets, message = BROKEN.get(fault, (fault, TIMED_OUT))
     is_slow = fault in STOPPED
     errors = [(401, "POST", NOT_CARRIED_OUT), (503, "GET", ""), (503, "POST", UNKNOWN)]
+    errors.append((307, "GET", ""))
     for code, method, outcome in errors:
         head = b"HTTP/1.1 %d No\r\n%b" % (code, octets)
         server = wire(dripping(b"", head) if is_slow else saying(head))
@@ -2764,6 +2791,25 @@ def test_proxy_carries_the_call_and_sees_no_token(coinbase, trust, proxy, monkey
         assert seen.token.encode() not in through.passed
 
 
+def test_proxy_that_inspects_tls_sees_no_token_unless_its_ca_is_trusted(
+    wire, ca, trust, monkeypatch
+):
+    def inspect(wire: Wire, client: socket.socket) -> None:
+        wire.read_request(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contexts.pop().wrap_socket(client, server_side=True) as tunnel:
+            wire.read_request(tunnel)
+
+    contexts = [server_context(ca), server_context(trustme.CA())]
+    through = wire(inspect, None)
+    monkeypatch.setenv("HTTPS_PROXY", through.host)
+    call = calling(through, trust).get
+    assert transport_error(call, "/x").endswith(UNKNOWN_CA)
+    assert [each[:8] for each in through.requests] == [b"CONNECT "]
+    transport_error(call, "/x")
+    assert b"Authorization: Bearer ey" in through.requests[-1]
+
+
 UNUSABLE = ["socks5://me:s3cret@h:1", "https://me:s3cret@h:1", "http:/me:s3cret@h:1", "http://me:s3cret", "s3cret@:/",
             "http://h:abc", "http://h:65536", "http://a..b:1", f"http://me:s3cret@{'x' * 64}:1"]  # fmt: skip
 
@@ -2888,7 +2934,7 @@ def test_context_that_allows_old_tls_is_raised_to_1_2(trust):
         assert trust.minimum_version == least
 
 
-def test_ssl_cert_file_is_heeded_or_named_as_missing(coinbase, ca_file, monkeypatch):
+def test_ssl_cert_file_is_heeded_or_called_missing(coinbase, ca_file, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", ca_file)
     assert calling(coinbase, None).get(ACCOUNTS).status == 200
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
@@ -2897,6 +2943,15 @@ def test_ssl_cert_file_is_heeded_or_named_as_missing(coinbase, ca_file, monkeypa
         assert f" CA ({variable} does not exist: /\\x1bno.pem); for" in message
         monkeypatch.setenv(variable, "/")
         assert UNKNOWN_CA in transport_error(calling(coinbase, None).get, "/x")
+
+
+def test_ssl_cert_dir_is_heeded(coinbase, ca_file, tmp_path, monkeypatch):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed here")
+    hashed = process(["openssl", "x509", "-noout", "-hash", "-in", ca_file]).stdout
+    shutil.copy(ca_file, tmp_path / f"{hashed.strip()}.0")
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert calling(coinbase, None).get(ACCOUNTS).status == 200
 
 
 # Sending
@@ -2921,7 +2976,7 @@ Denied = type("Denied", (bytes,), {"__bool__": lambda _: False, "__len__": lambd
 
 
 def test_client_sends_json_with_its_content_type(client):
-    for body in ({"a": [None, "é"]}, 0, b'{ "a":1}', Denied(b"[1]"), ["x" * 900_000]):
+    for body in ({"a": [None, "é"]}, 0, b"", b"[ 1]", Denied(b"[1]"), ["x" * 900_000]):
         expected = body if isinstance(body, bytes) else json.dumps(body).encode()
         for method in ("post", "put", "patch", "delete"):
             sent = getattr(client, method)("/echo", json=body).json()
@@ -2993,7 +3048,9 @@ def test_parameters_are_sent_as_they_are_meant_or_refused(client, coinbase):
         assert client.get("/echo", params=params).json()["path"] == f"/echo{query}"
         sent = client.post("/echo?x=1", params=params).json()["path"]
         assert sent == f"/echo?x=1{query.replace('?', '&')}"
-    endless = float("nan"), float("-inf"), decimal.Decimal("inf")
+    endless = [float("nan"), float("-inf"), decimal.Decimal("inf")]
+    if hasattr(sys, "get_int_max_str_digits"):
+        endless.append(10**5000)
     for value in (b"x", {"a": 1}, *endless, enum.Enum("Side", ["BUY"]).BUY):
         found = f"a value in params is {type(value).__name__}"
         message = refusal(client.get, "/x", params={"p": ["a", value]})
@@ -3605,9 +3662,10 @@ def test_retry_after_is_heeded_within_the_timeout(fake, waits, monkeypatch):
     monkeypatch.delattr(time, "mktime")  # the zone of this machine has no say
     for value in (*SOON, *ODD):
         del waits[:]
-        client = fake.client(answered(429, Retry_After=value), b"")
-        assert client.post("/x").status == 200
-        assert waits == [pytest.approx(SOON.get(value, 0.25), abs=1e-4)], value
+        refusals = (answered(code, Retry_After=value) for code in (429, 503))
+        client = fake.client(next(refusals), b"", next(refusals), b"")
+        assert client.post("/x").status == client.get("/x").status == 200
+        assert waits == [pytest.approx(SOON.get(value, 0.25), abs=1e-4)] * 2, value
     for value, seconds in LATE.items():
         del waits[:]
         client = fake.client(answered(429, b"slow down", Retry_After=value))
@@ -3757,6 +3815,12 @@ def test_pages_keep_host_and_parameters_and_take_next_uri_as_it_is(fake):
     paths = ["/x?b=B&b=C", "/x?b=B&b=C&cursor=1", "/v2?a=1", "/v2?a=1&cursor=2"]
     urls = [each.full_url for each in fake.requests]
     assert urls == [f"https://a.example{path}" for path in paths]
+
+
+def test_pages_begin_with_the_cursor_in_params(fake):
+    assert len([*fake.client({"cursor": "2"}, {}).pages("/x", {"cursor": "1"})]) == 2
+    paths = [each.selector for each in fake.requests]
+    assert paths == ["/x?cursor=1", "/x?cursor=2"]
 
 
 IN_THE_PATH = "the path has a cursor; give it in params"
@@ -3935,7 +3999,9 @@ def test_body_goes_through_a_pipe_to_the_octet(piped, online):
 
 
 @pytest.mark.parametrize(("body", "end"), [("no", "\n"), ("no\n", ""), ("", "")])
-def test_error_starts_a_new_line(piped, online, tmp_path, monkeypatch, body, end):
+def test_body_of_a_refused_call_is_printed_and_its_error_starts_a_new_line(
+    piped, online, tmp_path, monkeypatch, body, end
+):
     """After a body in the mail of cron, where both streams are one; apart, neither is changed."""
     online.faults += [status(400, body.encode())] * 2
     error = f"cdp_jwt: error: HTTP 400: {body.strip() or 'no message'}\n"
@@ -4273,6 +4339,12 @@ def test_token_is_printed_alone_or_for_a_shell_or_for_curl(piped, with_key, word
         assert verified(token, P256).get("uri") == uri
 
 
+def test_post_without_call_sends_nothing(run, with_key, monkeypatch):
+    monkeypatch.setattr(socket, "socket", None)
+    result = run("POST", ORDERS)
+    assert verified(result.out.strip(), P256)["uri"] == f"POST {API}{ORDERS}"
+
+
 def test_websocket_message_is_printed_whole(piped, with_key):
     products = ["BTC-USD", "ETH-USD"]
     _, out, _ = piped("ws", "ticker", *products)
@@ -4309,6 +4381,12 @@ def test_key_is_that_of_an_option_first(run, with_key, tmp_path, stdin, monkeypa
     assert signer("--key-name", UUID) == UUID
 
 
+def test_key_is_not_taken_from_the_command_line(run):
+    for secret in (SEC1, PORTAL):
+        result = run("ws", f"--key-file={secret}", "--key-name", NAME)
+        assert result == Result(1, "", f"cdp_jwt: error: {IS_TEXT}\n")
+
+
 # Calls
 
 
@@ -4343,11 +4421,16 @@ def test_call_includes_status_and_headers(run, online):
     assert set(lines) >= {"Content-Type: application/json", "X-Evil: \\x1b[31mé"}
 
 
-def test_call_is_verbose_without_the_token(run, online):
+def test_call_is_verbose_on_what_is_sent_and_why_it_waits_without_the_token(
+    run, online, waits
+):
+    online.faults.append(status(503, b"busy"))
     result = run(*call_to(online), "--verbose")
     url = f"https://{online.host}{ACCOUNTS}"
     sent = f"GET {url} with Authorization: Bearer ..., 0 bytes"
-    notes = [sent, f"HTTP 200, {len(result.out)} bytes"]
+    wait = "HTTP 503: busy; trying again in 0.25 s"
+    answer = f"HTTP 200, {len(result.out)} bytes"
+    notes = [sent, "HTTP 503, 4 bytes", wait, sent, answer]
     assert result.err == "".join(f"cdp_jwt: note: {note}\n" for note in notes)
 
 
@@ -4666,7 +4749,9 @@ STOPS = [  # the command, what fails, how and with which code, and the message
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_stop_is_told_with_its_consequence(run, online, monkeypatch, stop):
+def test_ctrl_c_and_lost_output_say_what_became_of_a_call(
+    run, online, monkeypatch, stop
+):
     """From the first octet on, and of what changes something."""
     words, owner, name, error, code, message = stop
     options = ["--host", online.host] if "--call" in words else []
@@ -4857,7 +4942,7 @@ def test_import_and_tokens_open_read_and_change_nothing_and_import_no_network(co
 
 
 @needs_cpython
-def test_commands_need_nothing_but_cryptography_and_the_standard_library(
+def test_commands_write_no_file_and_need_nothing_but_cryptography_and_python(
     copied, coinbase, key_file, ca_file
 ):
     commands = [
@@ -4870,7 +4955,7 @@ def test_commands_need_nothing_but_cryptography_and_the_standard_library(
     environ = {"CDP_KEY_FILE": str(key_file), "SSL_CERT_FILE": ca_file}
     printed, seen = watched(copied.parent, deed, *commands, env=environ)
     assert printed.endswith("[0, 0, 0, 0]\n")
-    assert {each for each in seen if each.startswith("needs ")} == set()
+    assert [each for each in seen if each.startswith(("needs ", "writes "))] == []
 
 
 SURROUNDINGS = {  # flags of Python, variables
@@ -4904,11 +4989,22 @@ def test_command_makes_a_token_offline_and_writes_nothing_in(
     assert verified(token.strip(), P256)["uri"] == URI
 
 
-def test_copied_file_speaks_under_its_own_name(copied):
+def test_copied_file_has_its_own_name_in_usage_and_errors(copied):
     result = process([sys.executable, copied])
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("usage: python signer.py METHOD PATH ")
     assert result.stderr.endswith("\nsigner: error: a command is missing\n")
+
+
+@needs_modes
+def test_warnings_go_to_a_logger_with_the_name_of_the_import(copied, key_file):
+    key_file.chmod(0o644)
+    program = (
+        "import logging, sys, signer; logging.basicConfig(format='%(name)s')\n"
+        "signer.ApiKey.from_file(sys.argv[1])"
+    )
+    ran = process([sys.executable, "-c", program, key_file], cwd=copied.parent)
+    assert (ran.returncode, ran.stderr) == (0, "signer\n")
 
 
 LACKS = {
