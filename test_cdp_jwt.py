@@ -864,10 +864,11 @@ MISTAKES = {  # the message -> texts
     f"this is a certificate{PASTE}": [CERTIFICATE, body(CERTIFICATE)],
     f"this is a certificate request{PASTE}": [vector("../x509/requests/basic_constraints.pem")],
     "this is an encrypted key; decrypt it with openssl pkey": [
-        ENCRYPTED, body(ENCRYPTED), vector("Traditional_OpenSSL_Serialization/key1.pem")],
+        ENCRYPTED, EC_PARAMETERS + ENCRYPTED, body(ENCRYPTED), vector("Traditional_OpenSSL_Serialization/key1.pem")],
     f"this is an OpenSSH key{PASTE}": [vector("OpenSSH/ecdsa-nopsw.key")],
     f"this is only the parameters of a key{AGAIN}": [EC_PARAMETERS],
-    f"this is PEM of another kind{PASTE}": [as_pem(b"0" * 300, "PGP PRIVATE KEY BLOCK")],
+    f"this is PEM of another kind{PASTE}": [
+        as_pem(b"0" * 300, "PGP PRIVATE KEY BLOCK"), EC_PARAMETERS + as_pem(b"0" * 300, "X509 CRL")],
     f"this is a CDP wallet secret, which signs no API calls{PASTE}": [body(PKCS8)],
     f"this is the secret of a legacy (HMAC) API key{CREATE}": [LEGACY_SECRET],
     IS_NAME: [NAME, UUID],
@@ -888,6 +889,7 @@ MISTAKES = {  # the message -> texts
     "this is a damaged Ed25519 key (its second half is not the public key of its first), or a Coinbase"
     f" Exchange secret{AGAIN}": [flipped(PORTAL, 10), EXCHANGE_SECRET],
     NEITHER: [body(SEC1)[:60] + body(SEC1)[61:], f"/{PORTAL[2:]}", "correct horse battery staple yes",
+              "correct > horse", ("correct horse " * 999)[: cdp_jwt.MAX_KEY_TEXT],
               BARE_SEED.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()],
     "the key's secret is empty; is it set?": ["", '""'],
     f"the key's secret has 9079 characters, and a key has about 250{AGAIN}": [SEC1 * 39 + SEC1.strip()],
@@ -2109,6 +2111,7 @@ def test_inspect_jwt_refuses_a_wrong_argument():
         *((made(), {"now": now}, no_time) for now in (float("nan"), float("inf"), -1e11, "18")),
     ):  # fmt: skip
         assert refused_request(cdp_jwt.inspect_jwt, token, **options) == message
+    assert cdp_jwt.inspect_jwt("x" * 65_536, now=1e11 - 1).problems
 
 
 @pytest.mark.parametrize("run", ["eyA", "eyAAAAAA=", "ey.", ".", "=", "%2e/", "a."])
@@ -2474,7 +2477,7 @@ def proxy(wire, monkeypatch) -> Callable[..., Wire]:
             if answer is not None:
                 return client.sendall(answer)
             with socket.create_connection((host, int(port))) as server:
-                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                client.sendall(b"HTTP/1.1 299 OK\r\n\r\n")  # RFC 9110, 9.3.6: any 2xx
                 pump(client, server, wire)
 
         through = wire(script, None)
@@ -2737,13 +2740,31 @@ def test_body_may_have_max_body_octets(wire, trust):
         over = wire(dripping(b"", OK + frame % (1001, b"x" * 1001)))  # and stays open
         found = transport_error(calling(over, trust, max_body=1000).get, "/x")
         assert found == f"{over.host}: its answer is over max_body; raise max_body"
+    cut = wire(saying(OK + by_length % (1001, b"x" * 1000)))
+    found = transport_error(calling(cut, trust, max_body=1000).get, "/x")
+    assert found == f"{cut.host}: {CLOSED}"
+
+
+def test_head_may_have_64_kib(wire, trust):
+    start, end = OK + b"Content-Length: 0\r\n", b"X: %b\r\n\r\n"
+    start += b"X: %b\r\n" % (b"x" * 60_000)
+    for size, message in ((65_536, None), (65_537, NOT_HTTP)):
+        head = start + end % (b"x" * (size - len(start + end) + 2))
+        server = wire(saying(head))
+        call = calling(server, trust).get
+        if message:
+            assert transport_error(call, "/x") == f"{server.host}: {message}"
+        else:
+            assert call("/x").body == b""
 
 
 def test_body_of_an_error_is_cut_at_64_kib(client, coinbase):
     for size in (65_535, 65_536, 100_000, 1):
-        coinbase.faults.append(status(400, b"x" * size))
+        coinbase.faults.append(status(300, b"x" * size))
         error = failure(cdp_jwt.ApiError, client.get, ACCOUNTS)
         assert error.body == b"x" * min(size, 65_536)
+    coinbase.faults.append(status(299, b"x" * 100_000))
+    assert len(client.get(ACCOUNTS).body) == 100_000
     assert len({seen.connection for seen in coinbase.seen}) == 2  # none with a rest
 
 
@@ -2815,19 +2836,23 @@ UNUSABLE = ["socks5://me:s3cret@h:1", "https://me:s3cret@h:1", "http:/me:s3cret@
 
 
 @pytest.mark.parametrize("url", UNUSABLE)
-def test_proxy_that_cannot_be_used_is_named_unshown(coinbase, trust, monkeypatch, url):
+def test_proxy_that_cannot_be_used_is_named_unshown(
+    coinbase, trust, waits, monkeypatch, url
+):
     monkeypatch.setenv("HTTPS_PROXY", url)
-    found = transport_error(calling(coinbase, trust).post, "/x")
+    found = transport_error(calling(coinbase, trust, retries=1).post, "/x")
+    assert waits == []  # to try again would change nothing
     problem = "the proxy for https (HTTPS_PROXY) cannot be used"
     assert found == f"{coinbase.host}: {problem}; expected http://host:port"
 
 
 def test_proxy_is_looked_up_with_port_80_if_it_names_none(nowhere, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "HTTP://proxy.example/")
     client = cdp_jwt.Client(key_of(), retries=0)
-    found = "the proxy proxy.example: its name was not found"
-    assert found in transport_error(client.get, "/x")
-    assert nowhere == [("proxy.example", 80)]
+    for end in ("/", ":65535"):
+        monkeypatch.setenv("HTTPS_PROXY", f"HTTP://proxy.example{end}")
+        found = "the proxy proxy.example: its name was not found"
+        assert found in transport_error(client.get, "/x")
+    assert nowhere == [("proxy.example", 80), ("proxy.example", 65535)]
 
 
 def test_proxy_is_asked_for_port_443_if_the_host_names_none(proxy, trust):
@@ -2929,7 +2954,8 @@ def test_context_that_allows_old_tls_is_raised_to_1_2(trust):
     """Python 3.9's own default allows it. What allows less is left as it is."""
     oldest, newest = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     given = {ssl.TLSVersion.MINIMUM_SUPPORTED: oldest, oldest: oldest, newest: newest}
-    for trust.minimum_version, least in given.items():
+    for minimum, least in given.items():
+        trust.minimum_version = minimum
         cdp_jwt.Client(ssl_context=trust)
         assert trust.minimum_version == least
 
@@ -3105,7 +3131,7 @@ STATUSES = [
     (400, {"error": {"message": "inner"}, "errorMessage": "outer"}, "inner"),
     (400, {"error": {"message": "inner"}, "message": "outer"}, "outer"),
     (402, {"errors": [{"id": "two_factor", "message": "enter it"}]}, "enter it"),
-    (404, {"errors": [{"id": "not_found"}]}, "not_found"),
+    (404, {"errors": [{"id": "not_found"}, {"message": "second"}]}, "not_found"),
     (429, {"message": "", "error": 7}, "7"),
     (500, b"", "no message"),
     (501, b"\xff\xfe", "\ufffd\ufffd"),
@@ -3313,7 +3339,8 @@ def test_connection_whose_number_select_does_not_take_is_used(
     monkeypatch.setattr(select, "select", refusing)
     for _ in range(2):
         client.get("/echo")
-    assert (connections_of(coinbase), refusing.call_count) == (1, 1)
+    assert connections_of(coinbase) == 1
+    refusing.assert_called_once_with(unittest.mock.ANY, [], [], 0)
 
 
 def test_idle_connection_is_given_up_after_30_seconds(client, coinbase, monkeypatch):
@@ -3794,6 +3821,7 @@ DOUBTED = [
     (400, "api.coinbase.com/api/v3/accounts", (UUID, SEC1), []),
     (404, "api.coinbase.com/v2//x?a=1", (UUID, SEC1), ["the path has an empty segment; is an id missing? /v2//x"]),
     (403, "www.coinbase.com/", (UUID, SEC1), [f"www.coinbase.com {NO_CDP_KEYS}"]),
+    (401, "www.coinbase.com/", (UUID, SEC1), [f"www.coinbase.com {NO_CDP_KEYS}"]),
 ]  # fmt: skip
 
 
