@@ -1074,6 +1074,12 @@ def test_time_for_a_key_is_linear_in_its_length(run, tmp_path):
     assert whole < 3 * half + 0.02
 
 
+def test_key_of_a_subclass_is_read_as_one(key_file):
+    kind = type("Mine", (cdp_jwt.ApiKey,), {})
+    assert type(kind.from_file(key_file)) is kind
+    assert type(kind.from_env({"CDP_KEY_FILE": str(key_file)})) is kind
+
+
 # Key files.
 
 JSON_TEXT = json.dumps({"id": NAME, "privateKey": SEC1}, indent=4)
@@ -1102,6 +1108,9 @@ def test_key_file_without_a_name_takes_the_one_beside(tmp_path, key_file):
     key = cdp_jwt.ApiKey.from_file(path, UUID)
     assert (key.name, key.allowed_ips) == (UUID, tuple(fields["allowedIps"]))
     assert cdp_jwt.ApiKey.from_file(key_file, NAME).name == NAME
+    write_private(path, {"id": UUID, "name": NAME, "privateKey": SEC1})
+    for name, used in ((None, NAME), (UUID, UUID), (NAME, NAME)):
+        assert cdp_jwt.ApiKey.from_file(path, name).name == used
     message = refused(lambda: cdp_jwt.ApiKey.from_file(key_file, UUID), SEC1)
     assert message == f"{key_file}: {OTHER_NAME}"
     for secret in (*FORMS.values(), f"Key Attributes: <No Attributes>\n{SEC1}"):
@@ -1218,6 +1227,24 @@ def test_key_file_that_others_can_read_or_change_gets_a_warning(key_file, caplog
         assert cdp_jwt.ApiKey.from_file(key_file).name == NAME
         message = f"{key_file}: group or others can {verbs} this key; chmod 600 it"
         assert caplog.messages == ([message] if verbs else []), oct(mode)
+
+
+@needs_modes
+def test_mode_is_that_of_the_file_behind_a_link_or_in_the_home_directory(
+    key_file, tmp_path, monkeypatch, caplog
+):
+    """As Kubernetes mounts a secret: a link, of which all may do all."""
+    monkeypatch.setenv("HOME", str(key_file.parent))
+    link = tmp_path / "link.json"
+    link.symlink_to(key_file)
+    places = (str(link), f"~/{key_file.name}")
+    for mode, count in ((0o600, 0), (0o644, 1)):
+        key_file.chmod(mode)
+        for place in places:
+            caplog.clear()
+            cdp_jwt.ApiKey.from_file(place)
+            message = f"{place}: group or others can read this key; chmod 600 it"
+            assert caplog.messages == [message] * count
 
 
 @needs_modes
@@ -1800,6 +1827,16 @@ def test_request_is_the_exact_text_of_the_caller(key, private_key, dress):
     kind = dress("subscribe")
     message = json.loads(cdp_jwt.ws_message(dress("status"), [dress("B")], type=kind))
     assert message == {"type": "subscribe", "channel": "status", "product_ids": ["B"]}
+
+
+def test_claim_is_remembered_for_no_other_argument_that_compares_equal(key):
+    usual = {"method": "GET", "url_or_path": "/a", "host": "a.b"}
+    others = {"method": "PUT", "url_or_path": "/b", "host": "c.d"}
+    for name, other in others.items():
+        for text in (usual[name], other):
+            uri = "{method} {host}{url_or_path}".format(**{**usual, name: text})
+            token = key.rest_jwt(**{**usual, name: Lying(text)})
+            assert json.loads(segments(token)[1])["uri"] == uri
 
 
 @pytest.mark.parametrize("wrong", NO_TEXTS, ids=repr)
@@ -2797,13 +2834,13 @@ def test_octets_are_counted_with_their_framing(wire, trust, monkeypatch, flood, 
 
 
 def test_proxy_carries_the_call_and_sees_no_token(coinbase, trust, proxy, monkeypatch):
-    through = proxy(login="m%C3%A9:p:%40%2F@")
+    through = proxy(login="m%C3%A9:p:%40%2F%2541@")
     client = calling(coinbase, trust)
     for _ in range(2):
         assert client.get(ACCOUNTS).status == 200
     monkeypatch.setenv("NO_PROXY", "localhost")
     assert calling(coinbase, trust).get(ACCOUNTS).status == 200
-    login = base64.b64encode("mé:p:@/".encode()).decode()
+    login = base64.b64encode("mé:p:@/%41".encode()).decode()
     connect = f"CONNECT {coinbase.host} HTTP/1.1\r\nHost: {coinbase.host}\r\n"
     connect += f"Proxy-Authorization: Basic {login}\r\n\r\n"
     assert through.requests == [connect.encode()]
@@ -2998,7 +3035,9 @@ def test_client_sends_every_method_with_its_own_headers(client, coinbase):
 
 
 # Octets that say that there are none.
-Denied = type("Denied", (bytes,), {"__bool__": lambda _: False, "__len__": lambda _: 0})
+Denied = type("Denied", (bytes,), {
+    "__bool__": lambda _: False, "__len__": lambda _: 0, "__bytes__": lambda _: b"7",
+})  # fmt: skip
 
 
 def test_client_sends_json_with_its_content_type(client):
@@ -3034,12 +3073,11 @@ def test_other_codes_settings_change_nothing(coinbase, trust, monkeypatch, capfd
     assert (capfd.readouterr(), thief.mock_calls) == (("", ""), [])
 
 
-def test_tools_that_watch_urllib_see_its_kind_of_answer(client, coinbase, monkeypatch):
+def test_tools_that_watch_urllib_see_its_kind_of_answer(client, monkeypatch):
     """As opentelemetry-instrumentation-urllib does; and the answer is still ours."""
     original, seen = urllib.request.OpenerDirector.open, []
 
     def watched(opener, fullurl, data=None, timeout=None):
-        fullurl.add_header("Baggage", "a=1\r\nHost: evil.example\r\n\r\nGET /")
         answer = original(opener, fullurl, data=data, timeout=timeout)
         seen.append((fullurl.get_method(), answer.getcode(), answer.status))
         assert answer.headers is answer.info()
@@ -3049,6 +3087,17 @@ def test_tools_that_watch_urllib_see_its_kind_of_answer(client, coinbase, monkey
     assert client.post("/echo", json={}).status == 200
     assert failure(cdp_jwt.ApiError, client.get, "/nowhere").status == 404
     assert seen == [("POST", 200, 200), ("GET", 404, 404)]
+
+
+def test_header_that_a_tool_adds_stays_in_its_line(client, coinbase, monkeypatch):
+    original = urllib.request.OpenerDirector.open
+
+    def adding(opener, fullurl, **options):
+        fullurl.add_header("Baggage", "a=1\r\nHost: evil.example\r\n\r\nGET /")
+        return original(opener, fullurl, **options)
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", adding)
+    client.get("/echo")
     assert coinbase.seen[0].headers["baggage"] == "a=1Host: evil.exampleGET /"
 
 
@@ -3062,6 +3111,12 @@ def test_client_sends_the_true_text_of_each_argument(coinbase, trust):
         assert (json.loads(seen.body), coinbase.refusals) == ({"f": ["g"]}, [])
 
 
+# Numbers that are shown as something else, as those of enum and NumPy.
+ONE = enum.IntEnum("Size", {"ONE": 1}).ONE
+SHOWN_ELSE = dict.fromkeys(("__str__", "__repr__", "__format__"), lambda *_: "lie")
+Count, Price = type("Count", (int,), SHOWN_ELSE), type("Price", (float,), SHOWN_ELSE)
+
+
 def test_parameters_are_sent_as_they_are_meant_or_refused(client, coinbase):
     for params, query in (
         ({"a": None, "b": [None]}, ""),
@@ -3069,6 +3124,7 @@ def test_parameters_are_sent_as_they_are_meant_or_refused(client, coinbase):
         ({"ids": ["A", "B", None], "c": ("d",)}, "?ids=A&ids=B&c=d"),
         ({"a": True, "b": False, "c": 1.5}, "?a=true&b=false&c=1.5"),
         ({"a": decimal.Decimal("1E+2"), "b": decimal.Decimal("0.10")}, "?a=100&b=0.10"),
+        ({"a": ONE, "b": Price(1.5), "c": [Count(2)]}, "?a=1&b=1.5&c=2"),
         ({"é": "€", "a": "\udcff"}, "?%C3%A9=%E2%82%AC&a=%ED%B3%BF"),
     ):
         assert client.get("/echo", params=params).json()["path"] == f"/echo{query}"
@@ -3081,7 +3137,7 @@ def test_parameters_are_sent_as_they_are_meant_or_refused(client, coinbase):
         found = f"a value in params is {type(value).__name__}"
         message = refusal(client.get, "/x", params={"p": ["a", value]})
         assert message == f"{found}; expected text or a number"
-    assert (len(coinbase.seen), coinbase.refusals) == (12, [])
+    assert (len(coinbase.seen), coinbase.refusals) == (14, [])
 
 
 @examples(30)
@@ -3218,6 +3274,16 @@ def test_time_grows_as_a_foreign_text_does(place):
 # The client
 
 
+def test_token_that_the_server_sends_back_is_shown_in_no_part(client, coinbase):
+    def echo(handler: Handler) -> None:
+        handler.answer(400, {"message": f"bad {handler.headers['Authorization']}!"})
+
+    coinbase.faults.append(echo)
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.get("/echo")
+    assert str(caught.value) == "HTTP 400: bad Bearer ...!"
+
+
 def test_client_refuses_what_is_no_api_key_and_no_verifying_context(trust):
     message = "key is {}; expected an ApiKey: see ApiKey.from_file"
     for key in (SEC1, b"x", object()):
@@ -3303,6 +3369,16 @@ def test_connection_is_reused_if_the_answer_has_come_to_its_end(wire, trust):
             with contextlib.suppress(cdp_jwt.ApiError):
                 client.get("/x")
         assert (server.connections, len(server.requests)) == (connections, 2), end
+
+
+def test_connection_is_used_for_its_own_host_and_port_alone(wire, trust):
+    servers = [wire(saying(*[EMPTY_OBJECT] * 2)) for _ in range(2)]
+    client = calling(servers[0], trust)
+    for server in servers * 2:
+        client.get(f"https://{server.host}/x")
+        assert f"Host: {server.host}\r\n".encode() in server.requests[-1]
+    counts = [(server.connections, len(server.requests)) for server in servers]
+    assert counts == [(1, 2)] * 2
 
 
 def test_connection_that_the_server_closed_meanwhile_is_not_used(wire, trust):
@@ -3845,6 +3921,16 @@ def test_pages_keep_host_and_parameters_and_take_next_uri_as_it_is(fake):
     assert urls == [f"https://a.example{path}" for path in paths]
 
 
+def test_pages_leave_the_callers_params_as_they_are(fake):
+    client, params = fake.client({"cursor": "2"}, {}), {"limit": 1}
+    pages = client.pages("/x", params)
+    params["limit"] = 7  # as for the next list
+    assert len([*pages]) == 2
+    assert params == {"limit": 7}
+    paths = [each.selector for each in fake.requests]
+    assert paths == ["/x?limit=1", "/x?limit=1&cursor=2"]
+
+
 def test_pages_begin_with_the_cursor_in_params(fake):
     assert len([*fake.client({"cursor": "2"}, {}).pages("/x", {"cursor": "1"})]) == 2
     paths = [each.selector for each in fake.requests]
@@ -4031,16 +4117,19 @@ def test_body_of_a_refused_call_is_printed_and_its_error_starts_a_new_line(
     piped, online, tmp_path, monkeypatch, body, end
 ):
     """After a body in the mail of cron, where both streams are one; apart, neither is changed."""
-    online.faults += [status(400, body.encode())] * 2
-    error = f"cdp_jwt: error: HTTP 400: {body.strip() or 'no message'}\n"
-    assert piped(*call_to(online)) == (1, body.encode(), error)
+    online.faults += [status(429, body.encode(), Retry_After="11")] * 2
+    message = f"{body.strip() or 'no message'}; try again in 11 s"
+    error = f"cdp_jwt: error: HTTP 429: {message}\n"
+    limits = "x-ratelimit-limit 30, x-ratelimit-remaining 1000000, x-ratelimit-reset 1"
+    hint = f"cdp_jwt: hint: the rate limit is used up: {limits}\n"
+    assert piped(*call_to(online)) == (1, body.encode(), error + hint)
     path = tmp_path / "mail"
     with open(path, "a") as out, open(path, "a") as err:
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
         print("of the program before")
         cdp_jwt.main(call_to(online))
-    assert path.read_text() == f"of the program before\n{body}{end}{error}"
+    assert path.read_text() == f"of the program before\n{body}{end}{error}{hint}"
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp932", "ascii"])
@@ -4462,6 +4551,18 @@ def test_call_is_verbose_on_what_is_sent_and_why_it_waits_without_the_token(
     assert result.err == "".join(f"cdp_jwt: note: {note}\n" for note in notes)
 
 
+def test_log_is_as_verbose_after_the_command_as_before(run, online):
+    logger = logging.getLogger("cdp_jwt")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        for options in (["--verbose"], []):
+            run(*call_to(online), *options)
+            assert (logger.level, logger.handlers) == (logging.ERROR, [])
+    finally:
+        logger.setLevel(before)
+
+
 def test_call_ends_within_its_timeout(run, online):
     online.faults.append(lambda _: time.sleep(1))
     started = time.monotonic()
@@ -4600,7 +4701,8 @@ def test_decode_shows_no_private_key(run, stdin):
     refusal = Result(1, "", f"cdp_jwt: error: {message}\n")
     key_file = json.dumps({"id": NAME, "privateKey": PORTAL})
     jwk = json.dumps({"kty": "EC", "d": "x" * 43})
-    for text in (code_of(key_file), code_of(jwk), key_file, SEC1):
+    behind = made(claims={"kty": "EC", "d": "x" * 43})
+    for text in (code_of(key_file), code_of(jwk), behind, key_file, SEC1):
         stdin(text)
         assert run("decode") == run("decode", "--", text) == refusal
     for secret in (SEC1, PORTAL):
