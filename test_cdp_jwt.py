@@ -861,7 +861,7 @@ SEC1_LINES = SEC1.split("\n")
 MISTAKES = {  # the message -> texts
     PUBLIC: [public_pem(P256), body(public_pem(ED25519)), as_pem(b"0" * 300, "RSA PUBLIC KEY"),
              vector("OpenSSH/ed25519-nopsw.key.pub"), vector("OpenSSH/ecdsa-nopsw.key.pub")],
-    f"this is a certificate{PASTE}": [CERTIFICATE, body(CERTIFICATE)],
+    f"this is a certificate{PASTE}": [CERTIFICATE, EC_PARAMETERS + CERTIFICATE, body(CERTIFICATE)],
     f"this is a certificate request{PASTE}": [vector("../x509/requests/basic_constraints.pem")],
     "this is an encrypted key; decrypt it with openssl pkey": [
         ENCRYPTED, EC_PARAMETERS + ENCRYPTED, body(ENCRYPTED), vector("Traditional_OpenSSL_Serialization/key1.pem")],
