@@ -893,7 +893,7 @@ MISTAKES = {  # the message -> texts
     "this is a damaged Ed25519 key (its second half is not the public key of its first), or a Coinbase"
     f" Exchange secret{AGAIN}": [flipped(PORTAL, 10), EXCHANGE_SECRET],
     NEITHER: [body(SEC1)[:60] + body(SEC1)[61:], f"/{PORTAL[2:]}", "correct horse battery staple yes",
-              "correct > horse", "correct 100%", ("correct horse " * 999)[:8192],
+              "correct > horse", "correct { horse", "correct 100%", ("correct horse " * 999)[:8192],
               BARE_SEED.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()],
     "the key's secret is empty; is it set?": ["", '""'],
     f"the key's secret has 9079 characters, and a key has about 250{AGAIN}": [SEC1 * 39 + SEC1.strip()],
@@ -1558,8 +1558,8 @@ def test_method_is_one_of_six_in_any_case():
     for method in ("GET", "Post", "put", "delete", "patch", "head"):
         expected = f"{method.upper()} api.coinbase.com/x"
         assert cdp_jwt.format_jwt_uri(method, "/x") == expected
-    for method in ("FETCH", "", "GET ", "po\u017ft", "B4CKUP", "abcdefghij"):
-        shown = " FETCH" if method == "FETCH" else ""
+    for method in ("SUBSCRIBE", "", "GET ", "po\u017ft", "B4CKUP", "abcdefghij"):
+        shown = " SUBSCRIBE" if method == "SUBSCRIBE" else ""
         message = f"unknown method{shown}; {UNKNOWN_METHOD}"
         assert refused_request(cdp_jwt.format_jwt_uri, method, "/x") == message, method
 
@@ -1929,7 +1929,7 @@ def without(members: dict, name: str) -> dict:
 
 # What people have in hand, with TOKEN in it.
 AROUND = (
-    "TOKEN", ' \n"TOKEN"\n', "Bearer TOKEN", "Bearer TOKEN is in my log", "authorization:bearer TOKEN",
+    "TOKEN", ' \n"TOKEN"\n', "Bearer TOKEN", "Bearer TOKEN was refused", "authorization:bearer TOKEN",
     "Authorization: Bearer TOKEN\r\n", "'Authorization': 'Bearer TOKEN',",
     "export JWT='TOKEN'", "$env:JWT = 'TOKEN'", "https://a.example/?jwt=TOKEN&x=1",
     '{"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"], "jwt": "TOKEN"}',
@@ -2919,6 +2919,7 @@ PROXY_REFUSALS = {  # name -> answer, message, tries
     "Basic or NTLM": (ASKING + b"NTLM, Basic realm=x", PASSWORD, 1),
     "Negotiate": (ASKING + b"Negotiate", NOT_SPOKEN.format("Negotiate (Kerberos or NTLM)"), 1),
     "Digest": (ASKING + b'Digest realm="x, Basic y", nonce="Basic"', NOT_SPOKEN.format("digest"), 1),
+    "the first of two": (ASKING + b'Digest realm="x", Negotiate', NOT_SPOKEN.format("digest"), 1),
     "escapes": (ASKING + b"\x1b[2J", NOT_SPOKEN.format(r"\x1b[2j"), 1),
     "302": (b"HTTP/1.1 302 No", "the proxy refused to connect (HTTP 302); check HTTPS_PROXY and NO_PROXY", 1),
     "502": (b"HTTP/1.1 502 Bad", "the proxy answered HTTP 502; try again", 2),
@@ -3369,6 +3370,7 @@ ENDS_OF_ANSWERS = {  # what a server says, and how many connections two calls ta
     "end of the connection": (saying(OK + b"\r\n{}"), 2),
     "wish to close": (saying(*[EMPTY_OBJECT.replace(b"OK", b"OK\r\nConnection: close")] * 2), 2),
     "HTTP/1.0": (saying(*[EMPTY_OBJECT.replace(b"HTTP/1.1", b"HTTP/1.0")] * 2), 2),
+    "an error that is no HTTP": (saying(*[b"HTTP/1.1 400 X\r\nContent-Length: -2\r\n\r\n"] * 2), 2),
     "a rest to come": (dripping(b"", b"HTTP/1.1 400 X\r\nContent-Length: 70000\r\n\r\n" + b"x" * 65_537), 2),
 }  # fmt: skip
 
