@@ -883,8 +883,8 @@ MISTAKES = {  # the message -> texts
         json.dumps({"kty": "EC", "crv": "P-256", "d": BARE_SEED})],
     "this is several keys; keep only the right one": [SEC1 + pem(OTHER_P256)],
     "this is only the first line of a key; quote it, in one line with \\n for each line break, or use a"
-    " key file": [SEC1_LINES[0], "-----BEGIN"],
-    f"this is a key without its line -----END ... PRIVATE KEY-----{AGAIN}": ["\n".join(SEC1_LINES[:-2])],
+    " key file": [SEC1_LINES[0], SEC1[:49], "-----BEGIN"],
+    f"this is a key without its line -----END ... PRIVATE KEY-----{AGAIN}": [SEC1[:50], "\n".join(SEC1_LINES[:-2])],
     f"this is a key without its line -----BEGIN ... PRIVATE KEY-----{AGAIN}": ["\n".join(SEC1_LINES[1:])],
     f"this is a key whose BEGIN and END lines differ, or have not five dashes on each side{AGAIN}": [
         SEC1[1:], SEC1.replace("-----", "----"), SEC1.replace("END EC", "END")],
@@ -967,7 +967,9 @@ SWAPPED = "the name looks like a key: name and secret are swapped"
 WRONG_NAMES = {  # the message -> names
     f"the name looks like a key: {TAKE_NAME[2:]}": [
         SEC1, PORTAL, BARE_SEED, body(PKCS8), body(SEC1)[:60], PORTAL.rstrip("="), f"secret={BARE_SEED}",
-        BARE_SEED.replace("/", "_").rstrip("="), f"{PORTAL[:30]} {PORTAL[31:60]}", f"{'aB1' * 10}cD"],
+        BARE_SEED.replace("/", "_").rstrip("="), f"{PORTAL[:30]} {PORTAL[31:60]}", f"{'aB1' * 10}cD",
+        *(" ".join(re.findall(".{1,9}", base64.b64encode(bytes(range(size))).decode()))
+          for size in (32, 48, 64, 121, 138))],
     f"the name is a public key{TAKE_NAME}": [public_pem(P256)],
     "the key's name is empty; is it set?": ["", '""'],
     PLACEHOLDER.replace("this", "the key's name"): [
