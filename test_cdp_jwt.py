@@ -897,7 +897,7 @@ MISTAKES = {  # the message -> texts
               "correct > horse", "correct { horse", "correct 100%", ("correct horse " * 999)[:8192],
               BARE_SEED.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()],
     "the key's secret is empty; is it set?": ["", '""'],
-    f"the key's secret has 9079 characters, and a key has about 250{AGAIN}": [SEC1 * 39 + SEC1.strip()],
+    f"the key's secret has 8193 characters, and a key has about 250{AGAIN}": ["n" * 8193],
     REFERENCE: ["op://a/b/c", "arn:aws:secretsmanager:x", "@Microsoft.KeyVault(x)", "$API_SECRET", "%API_SECRET%"],
     "this is a path; give it with --key-file, CDP_KEY_FILE or ApiKey.from_file": [
         "/home/me/cdp_api_key", "cdp_api_key.json", "~/keys/coinbase", "./coinbase", r"C:\new\keys", "my.pem"],
@@ -1180,6 +1180,7 @@ def test_key_file_that_cannot_be_read_says_why_under_the_path_as_given(tmp_path)
     folder.mkdir()
     for path, shown, reason in (
         ("run/secrets/cdp_key", "run/secrets/cdp_key", no_file),
+        (f"{'aB1' * 6}c", f"{'aB1' * 6}c", no_file),
         (f"{tmp_path}/a\nb\x1b", rf"{tmp_path}/a\nb\x1b", no_name),
         (folder, folder, f"cannot be read: {is_folder}"),
         ("a\0b", r"a\x00b", "cannot be read: closed, or not a path"),
@@ -1198,7 +1199,7 @@ WRONG_PATHS = {  # how the message begins -> what is given as a path
     IS_TEXT: [SEC1, PORTAL, BARE_SEED, URL_SAFE, SEC1.replace("\n", r"\n"), f"{SEC1}\0", JSON_TEXT],
     "the key file (its path looks like a key): cannot be read: ": [
         PORTAL.rstrip("="), raw(ED25519).hex(), LEGACY_SECRET, body(SEC1), URL_SAFE.rstrip("="),
-        f"/tmp/{PORTAL[:60]}", f"x={PORTAL}.json", PORTAL[22:44]],
+        f"/tmp/{PORTAL[:60]}", f"x={PORTAL}.json", PORTAL[22:44], f"{'aB1' * 6}cD"],
     "the key file's path is empty; give the file's path": [""],
     "the key file's path is NoneType, not text; give the file's path": [None],
 }  # fmt: skip
@@ -2924,7 +2925,7 @@ PROXY_REFUSALS = {  # name -> answer, message, tries
     "Digest": (ASKING + b'Digest realm="x, Basic y", nonce="Basic"', NOT_SPOKEN.format("digest"), 1),
     "the first of two": (ASKING + b'Digest realm="x", Negotiate', NOT_SPOKEN.format("digest"), 1),
     "escapes": (ASKING + b"\x1b[2J", NOT_SPOKEN.format(r"\x1b[2j"), 1),
-    "302": (b"HTTP/1.1 302 No", "the proxy refused to connect (HTTP 302); check HTTPS_PROXY and NO_PROXY", 1),
+    "300": (b"HTTP/1.1 300 No", "the proxy refused to connect (HTTP 300); check HTTPS_PROXY and NO_PROXY", 1),
     "502": (b"HTTP/1.1 502 Bad", "the proxy answered HTTP 502; try again", 2),
     "503": (b"HTTP/1.1 503 Bad", "the proxy answered HTTP 503; try again", 2),
     "504": (b"HTTP/1.1 504 Bad", "the proxy answered HTTP 504; try again", 2),
@@ -3396,6 +3397,12 @@ def test_connection_is_used_for_its_own_host_and_port_alone(wire, trust):
         assert f"Host: {server.host}\r\n".encode() in server.requests[-1]
     counts = [(server.connections, len(server.requests)) for server in servers]
     assert counts == [(1, 2)] * 2
+
+
+def test_connection_sends_what_is_small_at_once(client):
+    client.get("/echo")
+    [sock] = idle_sockets(client)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_connection_that_the_server_closed_meanwhile_is_not_used(wire, trust):
