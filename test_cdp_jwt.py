@@ -502,7 +502,7 @@ def test_error_that_nobody_foresaw_is_an_invalid_key_error(algorithm):
         place = unittest.mock.Mock(os.PathLike)
         place.__fspath__ = unittest.mock.Mock(side_effect=kind(secret))
         read = functools.partial(cdp_jwt.ApiKey.from_file, place)
-        assert expected in refused(read, secret)
+        assert refused(read, secret) == expected
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS, ids=repr)
@@ -898,7 +898,7 @@ MISTAKES = {  # the message -> texts
               BARE_SEED.rstrip("="), base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()],
     "the key's secret is empty; is it set?": ["", '""'],
     f"the key's secret has 8193 characters, and a key has about 250{AGAIN}": ["n" * 8193],
-    REFERENCE: ["op://a/b/c", "arn:aws:secretsmanager:x", "@Microsoft.KeyVault(x)", "$API_SECRET", "%API_SECRET%"],
+    REFERENCE: ["op://a/b/c", "arn:aws:secretsmanager:x", "@Microsoft.KeyVault(x)", "${API_SECRET}", "%API_SECRET%"],
     "this is a path; give it with --key-file, CDP_KEY_FILE or ApiKey.from_file": [
         "/home/me/cdp_api_key", "cdp_api_key.json", "~/keys/coinbase", "./coinbase", r"C:\new\keys", "my.pem"],
     PLACEHOLDER: [
@@ -1683,6 +1683,7 @@ def hooked(key: cdp_jwt.ApiKey, method: object, url: object) -> str:
 
 
 def test_hook_signs_the_url_without_fragment_or_refuses_it_unshown(key, private_key):
+    assert not isinstance(key, tuple)  # which they would take for Basic credentials
     url = f"https://api.coinbase.com{ACCOUNTS}"
     for shown in (url, f"{url}?limit=1", f"{url}#top", httpx.URL(f"{url}?a=b#c")):
         token = hooked(key, "get", shown)
