@@ -907,7 +907,7 @@ def _prefixing_errors(source: str) -> Generator[None, None, None]:
         raise InvalidKeyError(f"{source}: {error}") from None
 
 
-def _read(path: str, limit: int = -1) -> bytes:
+def _read(path: str, limit: int) -> bytes:
     """Return up to `limit` octets of a file; of standard input, if `path` is "-"."""
     try:
         if path == "-":
@@ -2230,7 +2230,7 @@ class _Lines(io.BufferedReader):
     off, the status may not be believed: an order would be sent again for half a 429.
     """
 
-    def readline(self, size: int | None = -1) -> bytes:
+    def readline(self, size: int | None = None) -> bytes:
         line = super().readline(size)
         if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
             raise ValueError("a bare CR")
