@@ -2676,6 +2676,14 @@ def _with_query(url_or_path: str, params: Params) -> str:
     return f"{url_or_path}{separator}{query}"
 
 
+def _shown_url(url: str) -> str:
+    """Return a URL for the log, without a query that looks like a key."""
+    from urllib.parse import unquote
+
+    place, _, query = url.partition("?")
+    return f"{place}?..." if _looks_like_key(unquote(query)) else url
+
+
 def _value_text(value: object) -> str:
     """Return the value of a parameter as it stands in a query."""
     text = _exact_text(value)
@@ -3065,7 +3073,8 @@ class Client:
             token = self._key._issue(_claim(target.uri), nbf)
             headers["Authorization"] = f"Bearer {token}"
             signed = "Authorization: Bearer ..."
-        _logger().debug("%s %s with %s, %d bytes", method, url, signed, size)
+        shown = _shown_url(url)
+        _logger().debug("%s %s with %s, %d bytes", method, shown, signed, size)
         request = urllib.request.Request(url, body, headers, method=method)
         timeout = deadline - time.monotonic()
         response: Response = self._opener.open(request, timeout=timeout)

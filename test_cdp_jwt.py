@@ -93,6 +93,7 @@ UUID = "1b2c3d4e-5f60-4718-8293-a4b5c6d7e8f9"
 Encoding = serialization.Encoding
 ACCOUNTS = "/api/v3/brokerage/accounts"
 ORDERS = "/api/v3/brokerage/orders"
+TIME = "/api/v3/brokerage/time"
 NOW = 1_800_000_000
 
 
@@ -528,8 +529,11 @@ TAKE_ARGUMENTS = [
 
 
 @pytest.mark.parametrize("function", TAKE_ARGUMENTS, ids=lambda each: each.__qualname__)
-def test_key_text_as_any_argument_is_in_no_frame(function, algorithm, monkeypatch):
+def test_key_text_as_any_argument_is_in_no_frame_and_no_log(
+    function, algorithm, monkeypatch, caplog
+):
     """Whether it is refused, fits no parameter, or the call fails without a network."""
+    caplog.set_level(logging.DEBUG, "cdp_jwt")
     no_network = unittest.mock.Mock(side_effect=socket.gaierror(-2, "unknown"))
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     secret = SECRETS[algorithm]
@@ -547,6 +551,7 @@ def test_key_text_as_any_argument_is_in_no_frame(function, algorithm, monkeypatc
                 assert_secret_free(error, secret)
                 errors += 1
         assert errors, parameter
+    assert not leaks(urllib.parse.unquote(caplog.text), secret)
 
 
 @needs_modes
@@ -634,6 +639,14 @@ def test_no_key_with_a_flipped_bit_is_accepted(form):
     assert accepted == []
 
 
+def test_no_key_with_an_octet_too_many_or_too_few_is_accepted():
+    for form in FORMS.keys() - {"seed"}:
+        octets = base64.b64decode(body(FORMS[form]))
+        for changed in (octets + b"\0", b"\0" + octets, octets[:-1], octets[1:]):
+            code = base64.b64encode(changed).decode()
+            refused_key(FORMS[form].replace("\n", "").replace(body(FORMS[form]), code))
+
+
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BEYOND = "this key is damaged: its secret part is too small or too large for P-256"
 
@@ -714,8 +727,8 @@ SEED = "the secret is a bare seed, without its public part: nothing can prove th
 
 WRAPPINGS = {  # of a key, or of its name
     ("{}", "\n\n{}\n "): set(),
-    ('"{}"', "`{}`", "“{}”", '{}"', '{}",', "{};"): {QUOTED},
-    ("\ufeff{}", "{}\u200b"): {INVISIBLE},
+    ('"{}"', "`{}`", "“{}”", "‘{}’", "«{}»", '{}"', '{}",', "{};"): {QUOTED},
+    ("\ufeff{}", "{}\u200b", "{}\u200c", "\u200d{}", "\u2060{}"): {INVISIBLE},
     (r"{}\n", r"{}\r\n"): {ESCAPED},
     ('"privateKey": "{}",', "'secret': '{}'"): {FIELD, QUOTED},
 }
@@ -1691,7 +1704,7 @@ def test_hook_signs_the_url_without_fragment_or_refuses_it_unshown(key, private_
         assert verified(token, private_key)["uri"] == f"GET api.coinbase.com{ACCOUNTS}"
     unknown = f"unknown method; {UNKNOWN_METHOD}"  # requests.Request() has None
     assert refused_request(hooked, key, None, url) == unknown
-    for wrong in (None, "/x\n", b"/x", f"https://a/{PORTAL}\n"):
+    for wrong in (None, "/x\n", b"/x", "http://a/x", f"https://a/{PORTAL}\n"):
         refused_request(hooked, key, "GET", wrong, secret=PORTAL)
 
 
@@ -2292,7 +2305,7 @@ class Coinbase(http.server.ThreadingHTTPServer):
         self.orders: dict[str, dict] = {}
         permissions = (True, lambda handler: handler.answer(200, self.permissions))
         self.routes = {
-            ("GET", "/api/v3/brokerage/time"): (False, self.time),
+            ("GET", TIME): (False, self.time),
             ("GET", "/api/v3/brokerage/key_permissions"): permissions,
             ("GET", ACCOUNTS): (True, self.accounts),
             ("GET", "/v2/accounts"): (True, self.accounts),
@@ -2590,7 +2603,7 @@ def test_client_makes_calls_that_a_strict_server_accepts(coinbase, trust, key):
     assert response.json() == {"accounts": [0], "has_next": True, "cursor": "1"}
     assert response.headers["content-type"] == "application/json"
     assert repr(response) == f"<Response 200, {len(response.body)} bytes>"
-    public = cdp_jwt.Client(**options).get("/api/v3/brokerage/time")
+    public = cdp_jwt.Client(**options).get(TIME)
     assert (public.status, coinbase.refusals, coinbase.seen[1].token) == (200, [], None)
 
 
@@ -3009,14 +3022,16 @@ def test_certificate_is_explained_by_openssls_number(wire, trust, monkeypatch):
             assert wrap.call_count == 1
 
 
-def test_context_that_allows_old_tls_is_raised_to_1_2(trust):
+def test_context_that_allows_old_tls_is_raised_to_1_2(trust, monkeypatch):
     """Python 3.9's own default allows it. What allows less is left as it is."""
     oldest, newest = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     given = {ssl.TLSVersion.MINIMUM_SUPPORTED: oldest, oldest: oldest, newest: newest}
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trust)
     for minimum, least in given.items():
-        trust.minimum_version = minimum
-        cdp_jwt.Client(ssl_context=trust)
-        assert trust.minimum_version == least
+        for context in (trust, None):
+            trust.minimum_version = minimum
+            cdp_jwt.Client(ssl_context=context)
+            assert trust.minimum_version == least
 
 
 def test_ssl_cert_file_is_heeded_or_called_missing(coinbase, ca_file, monkeypatch):
@@ -3415,15 +3430,6 @@ def test_connection_sends_what_is_small_at_once(client):
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_connection_that_the_server_closed_meanwhile_is_not_used(wire, trust):
-    server = wire(saying(EMPTY_OBJECT))
-    client = calling(server, trust)
-    for number in (1, 2):
-        assert client.post("/x", json={}).status == 200
-        select.select(idle_sockets(client), [], [], 9)  # until it has ended
-        assert (server.connections, len(server.requests)) == (number, number)
-
-
 def test_connection_that_is_closed_under_way_is_tried_again_for_get_alone(wire, trust):
     server = wire(saying(EMPTY_OBJECT, b""))
     client = calling(server, trust, retries=1)
@@ -3460,7 +3466,7 @@ def test_idle_connection_is_given_up_after_30_seconds(client, coinbase, monkeypa
     monkeypatch.setattr(time, "time", lambda: original() + passed)
     for seconds, connections in ((0, 1), (29.5, 1), (30.5, 2), (-5, 3)):
         passed += seconds
-        client.get("/api/v3/brokerage/time")
+        client.get(TIME)
         assert connections_of(coinbase) == connections
 
 
@@ -4040,20 +4046,6 @@ def test_pages_remember_neither_pages_nor_cursors(fake):
     assert len(repr(pages.gi_frame.f_locals)) < 5 * 20_000  # this page and the next
 
 
-# The auth hook of requests and httpx
-
-
-def test_hook_signs_over_https_alone_and_for_asynchronous_calls(coinbase, trust):
-    async def call() -> int:
-        async with httpx.AsyncClient(auth=key_of("EdDSA"), verify=trust) as client:
-            return (await client.post(f"https://{coinbase.host}/echo?a=x")).status_code
-
-    assert asyncio.run(call()) == 200
-    for get in (requests.get, httpx.get):
-        with pytest.raises(cdp_jwt.InvalidRequestError, match="not an https URL"):
-            get("http://127.0.0.1:1/x", auth=key_of())
-
-
 # -------------------------------------------------------------- 8. command line
 # What each command prints and where, what a terminal shows, and each exit code.
 
@@ -4194,6 +4186,7 @@ def test_warnings_of_other_threads_go_to_their_log(run, online, caplog, monkeypa
         handler.answer(200, {})
 
     logger = logging.getLogger("cdp_jwt")
+    caplog.set_level(logging.INFO, "cdp_jwt")
     before = (logger.level, [*logger.handlers])
     online.faults += [warn, warn]
     result = run(*call_to(online), "--verbose")
@@ -4467,6 +4460,13 @@ def test_command_whose_key_or_input_is_missing_fails(run, monkeypatch, words, me
     assert run(*words) == Result(1, "", f"cdp_jwt: error: {message}\n")
 
 
+def test_env_file_is_not_read_by_itself(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{name}='{value}'\n" for name, value in ADVANCED.items()]
+    write_private(tmp_path / ".env", "".join(lines))
+    assert run("ws") == Result(1, "", f"cdp_jwt: error: {NO_KEY}\n")
+
+
 # Tokens
 
 GIVEN_URIS = [
@@ -4585,25 +4585,14 @@ def test_call_is_verbose_on_what_is_sent_and_why_it_waits_without_the_token(
     assert result.err == "".join(f"cdp_jwt: note: {note}\n" for note in notes)
 
 
-def test_log_is_as_verbose_after_the_command_as_before(run, online):
-    logger = logging.getLogger("cdp_jwt")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        for options in (["--verbose"], []):
-            run(*call_to(online), *options)
-            assert (logger.level, logger.handlers) == (logging.ERROR, [])
-    finally:
-        logger.setLevel(before)
-
-
-def test_call_ends_within_its_timeout(run, online):
-    online.faults.append(lambda _: time.sleep(1))
-    started = time.monotonic()
-    result = run(*call_to(online), "--timeout", "0.2")
-    assert time.monotonic() - started < 5  # half of the timeout's default
-    message = "it took longer than the timeout; try again, or raise the timeout"
-    assert result == Result(1, "", f"cdp_jwt: error: {online.host}: {message}\n")
+def test_command_ends_within_its_timeout(run, online):
+    online.routes["GET", "/late"] = (False, lambda _: time.sleep(1))
+    online.routes["GET", TIME] = (False, lambda _: time.sleep(1))
+    message = f"{online.host}: {TIMED_OUT}\n"
+    result = run(*call_to(online, path="/late"), "--timeout", "0.2")
+    assert result == Result(1, "", f"cdp_jwt: error: {message}")
+    result = run("check", "--host", online.host, "--timeout", "0.2")
+    assert result.out.endswith(f"First: network: {message}")
 
 
 def test_pages_are_printed_one_a_line_up_to_a_failure(run, online):
@@ -4729,6 +4718,11 @@ def test_decode_notes_what_the_key_is_doubted_for(run, with_key, frozen):
     assert (signed, lines, len(lines)) == ("signed   by my-key", notes, 2)
 
 
+def test_decode_ends_well_with_what_another_client_writes(run, frozen):
+    result = run("decode", claiming(iss="coinbase-cloud"))
+    assert (result.code, f"note     {FORMER}\n" in result.out) == (0, True)
+
+
 def test_decode_shows_no_private_key(run, stdin):
     """A key file, a JWK and a PEM; or a secret that was taken for the key's name."""
     message = "this is a private key, not a token; it is not shown"
@@ -4812,7 +4806,6 @@ def test_check_names_a_clock_that_does_harm(run, online, ahead):
 
 
 NO_DATE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-TIME = "/api/v3/brokerage/time"
 MAY_NOTHING = "warn  the key is accepted; it may: nothing (?)"
 WRONG_ANSWERS = [
     (cdp_jwt.PERMISSIONS, status(503, b"later"), "fail  permissions: HTTP 503: later"),
@@ -5416,7 +5409,7 @@ PRINTED = {  # what is said behind a command -> what it prints
     "is all well?": r"(.*\n)+All is well\.\n",
 }  # fmt: skip
 PAGES = [f"GET {ACCOUNTS}", f"GET {ACCOUNTS}?cursor=1", f"GET {ACCOUNTS}?cursor=2"]
-GET_TIME = "GET /api/v3/brokerage/time"
+GET_TIME = f"GET {TIME}"
 CHECKED = [GET_TIME, "GET /api/v3/brokerage/key_permissions"]
 SENT = {  # by a block; by any other, nothing
     ("cdp_jwt", 0): PAGES[:1],
@@ -5535,7 +5528,7 @@ def test_private_key_is_where_the_readme_says():
     found = [number for number, line in enumerate(lines, 1) if "private_key" in line]
     heads = [number for number, line in enumerate(lines, 1) if line[:7] == "# -----"]
     assert heads[2] < found[0] <= found[-1] < heads[5]  # sections 3 and 6
-    told = f"shows lines {found[0]} to {found[-1]}, all of them in sections 3 to 5"
+    told = f"shows lines {found[0]} to {found[-1]}, all of them in sections 3 to 5 of {len(heads)}"
     assert told in prose(), f"README.md has to say: {told}"
 
 
@@ -6352,6 +6345,14 @@ def with_server(show: Callable[..., None]) -> None:
         write_private(key_path, {"name": NAME, "privateKey": SEC1})
         with serving(Coinbase(server_context(ca))) as server:
             show(server, ca_path, key_path)
+
+
+def test_demo_verifies_its_token_and_calls_a_server_that_refuses_none(capsys):
+    with_server(demo)
+    shown = capsys.readouterr().out
+    assert "\nverified   by PyJWT and by joserfc" in shown
+    assert len(re.findall(PAGE, shown)) == 3
+    assert shown.endswith("\ntokens that the server refused: none\n")
 
 
 PROGRAMS = {  # `python test_cdp_jwt.py NAME`
