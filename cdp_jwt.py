@@ -439,6 +439,9 @@ def _is_mixed(text: str) -> bool:
     return has_both_cases and any(digit in text for digit in "0123456789")
 
 
+HIDDEN: Final = "(looks like a key, and is not shown)"
+
+
 def _looks_like_key(text: str, shortest: int = 32) -> bool:
     """Tell whether a text may be a secret, and so must not be shown.
 
@@ -1652,8 +1655,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
+def _shown_value(value: object) -> str:
+    """Return how a value begins, or nothing of it if it may be a key."""
+    text = ascii(value)
+    return HIDDEN if _looks_like_key(text) else text[:30]
+
+
 def _unlike(name: str, members: Mapping[str, object], expected: str) -> str:
-    value = f"{members[name]!a:.30}" if name in members else "missing"
+    value = _shown_value(members[name]) if name in members else "missing"
     return f"{name} is {value}; expected {expected}"
 
 
@@ -1738,11 +1747,12 @@ def _check_times(claims: dict[str, object], now: float, findings: _Findings) -> 
             findings.problems.append(f"{name} is missing; {expected}")
         elif type(value) is not int:
             findings.problems.append(
-                f"{name} is {value!a:.30}, not an integer; {expected}"
+                f"{name} is {_shown_value(value)}, not an integer; {expected}"
             )
         elif _epoch_seconds(value) is None:
             limit = ", not milliseconds" if value > 0 else ", since 1970"
-            findings.problems.append(f"{name} is {value!a:.30}; {expected}{limit}")
+            shown = _shown_value(value)
+            findings.problems.append(f"{name} is {shown}; {expected}{limit}")
     nbf = _epoch_seconds(claims.get("nbf"))
     exp = _epoch_seconds(claims.get("exp"))
     if nbf is not None and nbf > now:
@@ -3825,12 +3835,23 @@ def _decode_lines(inspection: Inspection, signed: str, now: float) -> Iterator[s
 
 def _shown_members(members: dict[str, object]) -> str:
     """Return header or claims as JSON, without a key that got into the wrong place."""
-    shown = dict(members)
-    for name in members.keys() - {"nonce", "uri", "uris"}:
-        text = _exact_text(members[name]) or ""
-        if _looks_like_key(text) and not text.startswith("organizations/"):
-            shown[name] = "(looks like a key, and is not shown)"
+    shown = cast("dict[str, object]", _without_keys(members))
+    for name in members.keys() & {"nonce", "uri", "uris"}:  # which may look like one
+        shown[name] = members[name]
     return json.dumps(shown)
+
+
+def _without_keys(value: object) -> object:
+    """Return a JSON value in which no text, at any depth, looks like a key."""
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return {_without_keys(name): _without_keys(members[name]) for name in members}
+    if isinstance(value, list):
+        return [_without_keys(each) for each in cast("list[object]", value)]
+    text = _exact_text(value) or ""
+    if _looks_like_key(text) and not text.startswith("organizations/"):
+        return HIDDEN
+    return value
 
 
 # The steps of `check`.

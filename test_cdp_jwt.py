@@ -890,7 +890,7 @@ MISTAKES = {  # the message -> texts
     f"this is a CDP wallet secret, which signs no API calls{PASTE}": [body(PKCS8)],
     f"this is the secret of a legacy (HMAC) API key{CREATE}": [LEGACY_SECRET],
     IS_NAME: [NAME, UUID],
-    OTHER_NAME: [json.dumps({"id": UUID, "privateKey": SEC1})],
+    OTHER_NAME: [json.dumps({"id": UUID, **more, "privateKey": SEC1}) for more in ({}, {"name": "x"})],
     ARRAY: [json.dumps([NAME, SEC1])],
     f"this is a JWK (RFC 7517), not a key file{CREATE}": [
         json.dumps({"kty": "EC", "crv": "P-256", "d": BARE_SEED})],
@@ -1255,6 +1255,16 @@ def test_key_file_that_others_can_read_or_change_gets_a_warning(key_file, caplog
 
 
 @needs_modes
+def test_warning_of_a_key_file_is_one_line_whatever_its_name(key_file, caplog):
+    file = key_file.rename(key_file.parent / "a\x1b[2J\nb.json")
+    file.chmod(0o644)
+    cdp_jwt.ApiKey.from_file(file)
+    shown = rf"{file.parent}/a\x1b[2J\nb.json"
+    warning = f"{shown}: group or others can read this key; chmod 600 it"
+    assert caplog.messages == [warning]
+
+
+@needs_modes
 def test_mode_is_that_of_the_file_behind_a_link_or_in_the_home_directory(
     key_file, tmp_path, monkeypatch, caplog
 ):
@@ -1316,6 +1326,7 @@ def test_first_pair_of_variables_that_is_complete_counts(monkeypatch):
     for variable, value in CDP.items():
         monkeypatch.setenv(variable, value)
     assert verified(cdp_jwt.ApiKey.from_env().ws_jwt(), P256)["kid"] == NAME
+    assert refused(lambda: cdp_jwt.ApiKey.from_env({})) == f"no API key; {SET}"
 
 
 SET = (
@@ -1689,7 +1700,8 @@ def test_each_token_has_its_own_nonce(key, private_key, frozen):
 
 def hooked(key: cdp_jwt.ApiKey, method: object, url: object) -> str:
     """The token that a key gives a request of an HTTP library."""
-    request = types.SimpleNamespace(method=method, url=url, headers={})
+    headers = {"Authorization": "of an earlier try"}
+    request = types.SimpleNamespace(method=method, url=url, headers=headers)
     assert key(request) is request
     scheme, token = request.headers.pop("Authorization").split(" ")
     assert (scheme, request.headers) == ("Bearer", {})
@@ -1863,6 +1875,20 @@ def test_claim_is_remembered_for_no_other_argument_that_compares_equal(key):
             uri = "{method} {host}{url_or_path}".format(**{**usual, name: text})
             token = key.rest_jwt(**{**usual, name: Lying(text)})
             assert json.loads(segments(token)[1])["uri"] == uri
+
+
+def test_claims_are_remembered_in_bounds(key):
+    """A bot's paths have ids: what is kept of them must not grow for ever."""
+    for number in range(300):
+        key.rest_jwt("GET", f"/{number}")
+    kept = [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, functools._lru_cache_wrapper)
+    ]
+    ours = [each for each in kept if each.__module__ == cdp_jwt.__name__]
+    assert ours
+    assert all(each.cache_info().maxsize for each in ours)
 
 
 @pytest.mark.parametrize("wrong", NO_TEXTS, ids=repr)
@@ -2740,8 +2766,15 @@ def test_status_of_an_error_is_kept_whatever_follows_it(wire, trust, fault):
 def test_headers_that_say_the_usual_are_accepted(wire, trust, client, coinbase):
     """In any spelling; and what has no body is not compressed."""
     twice = b"Content-Length: 2\r\nContent-Length:  2 "
-    for head in (twice, b"Content-Encoding: ", b"Content-Encoding:  Identity "):
-        server = wire(saying(OK + head + b"\r\n\r\n{}"))
+    chunked = CHUNKED.replace(b"chunked", b"Chunked") + b"2\r\n{}\r\n0"
+    for head in (
+        twice,
+        b"Content-Encoding: ",
+        b"Content-Encoding:  Identity ",
+        chunked,
+    ):
+        end = b"\r\n\r\n" if head is chunked else b"\r\n\r\n{}"
+        server = wire(saying(OK + head + end))
         assert calling(server, trust).get("/x").json() == {}
     coinbase.faults += [status(204, b"", Content_Encoding="gzip")] * 2
     assert client.head("/x").status == client.delete("/x").status == 204
@@ -2801,6 +2834,20 @@ def test_call_ends_at_its_deadline_and_not_behind_it(client, coinbase, monkeypat
     monkeypatch.setattr(time, "monotonic", lambda: 2.0**60)
     found = transport_error(client.get, ACCOUNTS)
     assert found == f"{coinbase.host}: {TIMED_OUT}"
+
+
+def test_handshake_has_more_than_the_time_of_one_address(wire, tls, trust, monkeypatch):
+    def script(wire: Wire, connection: socket.socket) -> None:
+        wire.over.wait(0.5)
+        with tls.wrap_socket(connection, server_side=True) as tunnel:
+            wire.read_request(tunnel)
+            tunnel.sendall(OK + b"Content-Length: 2\r\n\r\n{}")
+
+    server = wire(script, None)
+    lookup = socket.getaddrinfo
+    many = unittest.mock.Mock(side_effect=lambda *a, **o: lookup(*a, **o) * 20)
+    monkeypatch.setattr(socket, "getaddrinfo", many)
+    assert calling(server, trust, timeout=4).get("/x").json() == {}
 
 
 def test_body_may_have_max_body_octets(wire, trust):
@@ -2872,8 +2919,9 @@ def test_proxy_carries_the_call_and_sees_no_token(coinbase, trust, proxy, monkey
     client = calling(coinbase, trust)
     for _ in range(2):
         assert client.get(ACCOUNTS).status == 200
-    monkeypatch.setenv("NO_PROXY", "localhost")
-    assert calling(coinbase, trust).get(ACCOUNTS).status == 200
+    for exempt in ("localhost", coinbase.host):
+        monkeypatch.setenv("NO_PROXY", exempt)
+        assert calling(coinbase, trust).get(ACCOUNTS).status == 200
     login = base64.b64encode("mé:p:@/%41".encode()).decode()
     connect = f"CONNECT {coinbase.host} HTTP/1.1\r\nHost: {coinbase.host}\r\n"
     connect += f"Proxy-Authorization: Basic {login}\r\n\r\n"
@@ -2900,6 +2948,12 @@ def test_proxy_that_inspects_tls_sees_no_token_unless_its_ca_is_trusted(
     assert [each[:8] for each in through.requests] == [b"CONNECT "]
     transport_error(call, "/x")
     assert b"Authorization: Bearer ey" in through.requests[-1]
+
+
+def test_proxy_takes_a_token_in_place_of_a_login(coinbase, trust, proxy):
+    through = proxy(login="t%40ken@")
+    assert calling(coinbase, trust).get(ACCOUNTS).status == 200
+    assert b" Basic %b\r\n" % base64.b64encode(b"t@ken:") in through.requests[0]
 
 
 UNUSABLE = ["socks5://me:s3cret@h:1", "https://me:s3cret@h:1", "http:/me:s3cret@h:1", "http://me:s3cret", "s3cret@:/",
@@ -3105,6 +3159,7 @@ def test_other_codes_settings_change_nothing(coinbase, trust, monkeypatch, capfd
     monkeypatch.setattr(urllib.request, "_opener", thief := unittest.mock.Mock())
     monkeypatch.setattr(ssl, "_create_default_https_context", unverified)
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    monkeypatch.setenv("HTTP_PROXY", f"http://{NOWHERE}")  # of http alone
     assert calling(coinbase, trust).get(ACCOUNTS).status == 200
     assert transport_error(calling(coinbase, None).get, ACCOUNTS).endswith(UNKNOWN_CA)
     assert (capfd.readouterr(), thief.mock_calls) == (("", ""), [])
@@ -3124,6 +3179,15 @@ def test_tools_that_watch_urllib_see_its_kind_of_answer(client, monkeypatch):
     assert client.post("/echo", json={}).status == 200
     assert failure(cdp_jwt.ApiError, client.get, "/nowhere").status == 404
     assert seen == [("POST", 200, 200), ("GET", 404, 404)]
+
+
+def test_log_has_the_query_unless_it_looks_like_a_key(client, caplog):
+    secret = base64.b64encode((b"\xff23456789" * 16)[:64])  # each 12th letter is a /
+    caplog.set_level(logging.DEBUG, "cdp_jwt")
+    for text, shown in (("b", "?a=b"), (secret.decode(), "?...")):
+        caplog.clear()
+        client.get("/echo", params={"a": text})
+        assert f"/echo{shown} with " in caplog.messages[0]
 
 
 def test_header_that_a_tool_adds_stays_in_its_line(client, coinbase, monkeypatch):
@@ -3932,6 +3996,7 @@ DOUBTED = [
     (401, "a.example:8443/x", ("my-key", SEC1), [UNKNOWN_NAME]),
     (401, "a.example:8443/x", (UUID, BARE_SEED), [SEED]),
     (401, "a.example:8443/x", (UUID, SEC1, ["203.0.113.7"]), [OTHER_ADDRESS, POSSIBLE]),
+    (401, "a.example:8443/x", (UUID, SEC1, ["\x1b" * 999]), [OTHER_ADDRESS[:-11] + r"\x1b" * 75, POSSIBLE]),
     (401, "a.example:8443/x", (UUID, SEC1), [POSSIBLE]),
     (404, "api.coinbase.com/api/v3/accounts", (UUID, SEC1), [UNKNOWN_PATH]),
     (400, "api.coinbase.com/api/v3/accounts", (UUID, SEC1), []),
@@ -4585,14 +4650,12 @@ def test_call_is_verbose_on_what_is_sent_and_why_it_waits_without_the_token(
     assert result.err == "".join(f"cdp_jwt: note: {note}\n" for note in notes)
 
 
-def test_command_ends_within_its_timeout(run, online):
-    online.routes["GET", "/late"] = (False, lambda _: time.sleep(1))
-    online.routes["GET", TIME] = (False, lambda _: time.sleep(1))
-    message = f"{online.host}: {TIMED_OUT}\n"
-    result = run(*call_to(online, path="/late"), "--timeout", "0.2")
-    assert result == Result(1, "", f"cdp_jwt: error: {message}")
-    result = run("check", "--host", online.host, "--timeout", "0.2")
-    assert result.out.endswith(f"First: network: {message}")
+def test_timeout_of_the_command_is_that_of_each_call(fake, run, with_key, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", itertools.count(100).__next__)
+    fake.answers = iter([{"cursor": "1"}, {}, {}, {}])
+    run("GET", "/x", "--call", "--paginate", "--timeout", "20")
+    run("check", "--host", "localhost", "--timeout", "20")
+    assert [each.timeout for each in fake.requests] == [19] * 4
 
 
 def test_pages_are_printed_one_a_line_up_to_a_failure(run, online):
@@ -4603,7 +4666,7 @@ def test_pages_are_printed_one_a_line_up_to_a_failure(run, online):
     assert [json.loads(line)["accounts"] for line in pages] == [[0], [1]]
     error = "cdp_jwt: error: HTTP 400: broken; to go on: cursor=2\n"
     assert (result.code, last, result.err) == (1, "broken", error)
-    result = run(*call_to(online), "--paginate", "--param", "cursor=2")
+    result = run(*call_to(online, "get"), "--paginate", "--param", "cursor=2")
     assert json.loads(result.out.splitlines()[0])["accounts"] == [2]
 
 
@@ -4686,6 +4749,15 @@ def test_decode_of_what_is_no_jwt_ends_with_one_line(piped, with_key, octets, ou
     assert piped("decode", stdin=octets) == (1, out, err)
 
 
+def test_decode_reads_no_more_than_a_token_may_have(run, with_key, monkeypatch):
+    endless = unittest.mock.Mock(
+        **{"buffer.read": lambda size=-1: b"x" * min(size, 99_999)}
+    )
+    monkeypatch.setattr(sys, "stdin", endless)
+    error = "cdp_jwt: error: the token is over 64 KiB; give it alone\n"
+    assert run("decode") == Result(1, "", error)
+
+
 def test_decode_says_whether_the_key_at_hand_signed_a_token(run, with_key, frozen):
     def decoded(token: str, *words: str) -> list[str]:
         lines = run("decode", token, *words).out.splitlines()
@@ -4733,10 +4805,15 @@ def test_decode_shows_no_private_key(run, stdin):
     for text in (code_of(key_file), code_of(jwk), behind, key_file, SEC1):
         stdin(text)
         assert run("decode") == run("decode", "--", text) == refusal
+    hidden = "(looks like a key, and is not shown)"
     for secret in (SEC1, PORTAL):
-        result = run("decode", named(secret))
-        assert '"kid": "(looks like a key, and is not shown)"' in result.out
-        assert not leaks(result.out + result.err, secret)
+        places = [named(secret), claiming(x=[{"y": secret}]), claiming(x={secret: 1})]
+        places += [made({**HEADER, name: secret}) for name in ("alg", "typ")]
+        places += [claiming(**{name: [secret]}) for name in ("iss", "aud", "nbf")]
+        for token in places:
+            result = run("decode", token)
+            assert hidden in result.out
+            assert not leaks(result.out + result.err, secret)
 
 
 # Check
@@ -4753,7 +4830,7 @@ def complaints(result: Result) -> list[str]:
 
 
 def test_check_finds_a_healthy_set_up_healthy(run, online, with_key, ca_file):
-    online.permissions["portfolio_type"] = "DEFAULT"
+    online.permissions["portfolio_type"] = "D" * 999
     result = run("check", "--host", online.host)
     versions, *lines = steps(result)
     assert re.match(r"ok    Python \d.*, cryptography \d.*, OpenSSL \d", versions)
@@ -4766,7 +4843,7 @@ def test_check_finds_a_healthy_set_up_healthy(run, online, with_key, ca_file):
         f"ok    proxy: none; CAs: {ca_file}",
         f"ok    {online.host} answers over TLS: HTTP 200",
         "ok    clock: X s from the server's",
-        "ok    the key is accepted; it may: can_view, can_trade (DEFAULT)",
+        f"ok    the key is accepted; it may: can_view, can_trade ({'D' * 300})",
         "All is well.",
     ]
     assert (result.code, result.err) == (0, "")
