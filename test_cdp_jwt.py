@@ -4878,6 +4878,22 @@ def test_check_names_a_clock_that_does_harm(run, online, ahead):
     assert (result.code, result.err) == (1 if state == "fail" else 0, "")
 
 
+def test_check_compares_the_clock_in_the_middle_of_a_slow_call(
+    run, online, monkeypatch
+):
+    original, passed = time.time, [0]
+    monkeypatch.setattr(time, "time", lambda: original() + passed[0])
+
+    def answer_late(handler: Handler) -> None:
+        passed[0] = 9
+        millis = str(int(online.now() * 1000))
+        passed[0] = 18
+        handler.answer(200, {"epochMillis": millis})
+
+    online.routes["GET", TIME] = (False, answer_late)
+    assert complaints(run("check", "--host", online.host)) == ["All is well."]
+
+
 NO_DATE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 MAY_NOTHING = "warn  the key is accepted; it may: nothing (?)"
 WRONG_ANSWERS = [
