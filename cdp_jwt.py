@@ -290,7 +290,7 @@ class _Layout(NamedTuple):
 
     @property
     def is_proven(self) -> bool:  # by its public part
-        return self.public_size > 0
+        return self.public_size != 0
 
     def parts_of(self, octets: bytes) -> tuple[bytes, bytes] | None:
         """Return secret and public part, if all other octets are those of the form."""
@@ -1151,7 +1151,7 @@ def _checked_host(host: str) -> str:
     """Return `name` or `name:port` as Coinbase reads it: lower case, without :443."""
     _refuse(NOT_IN_HOST, host, "host", "expected name or name:port")
     match = HOST.fullmatch(host.lower())
-    if not match or len(match[1]) > 253 or int(match[2] or 0) > 65535:
+    if not match or len(match[1]) > 253 or int(match[2] or "0") > 65535:
         raise InvalidRequestError("the host is malformed; expected name or name:port")
     return match[1] if match[2] == "443" else match[0]
 
@@ -1750,7 +1750,7 @@ def _check_times(claims: dict[str, object], now: float, findings: _Findings) -> 
                 f"{name} is {_shown_value(value)}, not an integer; {expected}"
             )
         elif _epoch_seconds(value) is None:
-            limit = ", not milliseconds" if value > 0 else ", since 1970"
+            limit = ", since 1970" if value < 0 else ", not milliseconds"
             shown = _shown_value(value)
             findings.problems.append(f"{name} is {shown}; {expected}{limit}")
     nbf = _epoch_seconds(claims.get("nbf"))
@@ -2141,7 +2141,7 @@ def _parse_proxy(url: str) -> _Proxy:
     from urllib.parse import unquote
 
     match = PROXY.fullmatch(url)
-    if not match or int(match[3] or 80) > 65535:
+    if not match or int(match[3] or "80") > 65535:
         raise ValueError
     name = match[2].strip("[]").encode("idna").decode()  # fails as the lookup would
     authorization = ""
@@ -2187,7 +2187,7 @@ def _connect(name: str, port: int, deadline: float) -> socket.socket:
                 raise _network_failure(error) from None
             continue
         with contextlib.suppress(OSError):  # the server may have closed it already
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         return connected
 
 
