@@ -4890,16 +4890,19 @@ def test_check_names_the_first_cause_last(run, with_key, nowhere):
 
 
 @needs_modes
-def test_check_names_what_was_mended_and_what_is_doubted(run, with_key):
+def test_check_names_what_was_mended_and_what_is_doubted(run, with_key, monkeypatch):
     secret = BARE_SEED.replace("=", "%3D")
     write_private(with_key, {"id": "my-key", "privateKey": secret}).chmod(0o620)
     key = cdp_jwt.ApiKey("my-key", secret)
+    place = f"~/{with_key.name}"
+    monkeypatch.setenv("HOME", str(with_key.parent))
+    monkeypatch.setenv("CDP_KEY_FILE", place)
     result = run("check", "--offline")
-    loose = f"{with_key}: group or others can change this key; chmod 600 it"
+    loose = f"{place}: group or others can change this key; chmod 600 it"
     warnings = [f"warn  {warning}" for warning in (loose, *key.warnings)]
     assert (result.code, complaints(result)) == (0, [*warnings, f"First: {loose}"])
     assert f"ok    mended, {key.repairs[0]}\n" in result.out
-    assert f" my-key from {with_key} (mode 620): Ed25519 (EdDSA)\n" in result.out
+    assert f" my-key from {place} (mode 620): Ed25519 (EdDSA)\n" in result.out
 
 
 @needs_cpython
