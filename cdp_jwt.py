@@ -3763,9 +3763,10 @@ IS_KEY: Final = "this is a private key, not a token; it is not shown"
 
 def _decode(line: _CommandLine, console: _Console) -> int:
     """Report on a token; its signature is not shown."""
-    now, text = time.time(), _decode_text(line.words)
+    text = _decode_text(line.words)
     if text == "-":
         text = _read_token(console)
+    now = time.time()  # not before the program in front of a pipe has made a token
     if "PRIVATE KEY" in text or any(f'"{field}"' in text for field in SECRET_FIELDS):
         raise CdpError(IS_KEY)
     try:

@@ -727,9 +727,10 @@ SEED = "the secret is a bare seed, without its public part: nothing can prove th
 WRAPPINGS = {  # of a key, or of its name
     ("{}", "\n\n{}\n "): set(),
     ('"{}"', "`{}`", "“{}”", "‘{}’", "«{}»", '{}"', '{}",', "{};"): {QUOTED},
+    (r'"{}"\n',): {QUOTED, ESCAPED},
     ("\ufeff{}", "{}\u200b", "{}\u200c", "\u200d{}", "\u2060{}"): {INVISIBLE},
     (r"{}\n", r"{}\r\n"): {ESCAPED},
-    ('"privateKey": "{}",', "'secret': '{}'"): {FIELD, QUOTED},
+    ('"privateKey": "{}",', "'secret': '{}'", 'id: "{}"'): {FIELD, QUOTED},
 }
 LINE_BREAKS = {  # what becomes of those of a PEM
     (r"\n", r"\r\n", r"\r", r"\\n", "\\\n", "\\\r\n", "`n", "`r`n"): {ESCAPED},
@@ -741,6 +742,10 @@ LINE_BREAKS = {  # what becomes of those of a PEM
 }
 EC_PARAMETERS = from_hex(P256_ID, "EC PARAMETERS")
 EXTRA = {"publicKey": public_pem(P256), "label": r"DOMAIN\user", "enabled": True}
+
+
+def one_line(pem: str) -> str:
+    return pem.strip().replace("\n", r"\n")
 
 
 def as_key_file(key: str) -> str:
@@ -757,9 +762,10 @@ WAYS = {  # on which a key arrives -> what it does to a text, what is mended, of
     "base64": (code_of, {ENCODED}, FORMS),
     "base64 in lines": (lambda key: lines_of(code_of(key), 76), {ENCODED}, FORMS),
     "base64 in quotes": (lambda key: f'"{code_of(key)}"', {ENCODED, QUOTED}, FORMS),
+    "base64 of one line, in quotes": (lambda pem: f'"{code_of(one_line(pem))}"', {ENCODED, QUOTED, ESCAPED}, PEMS),
     "base64 twice": (lambda key: code_of(code_of(key)), {ENCODED}, FORMS),
     "base64 of UTF-16": (lambda key: base64.b64encode(key.encode("utf-16")).decode(), {ENCODED}, FORMS),
-    "base64 of a key file": (lambda key: code_of(as_key_file(key)), {ENCODED, IN_JSON}, FORMS),
+    "base64 of a key file": (lambda key: code_of(f"\n{as_key_file(key)}"), {ENCODED, IN_JSON}, FORMS),
     "base64 of more text": (lambda pem: code_of(f"# Börse\n{pem}"), {ENCODED, TIDY}, PEMS),
     "all of a URL": (lambda pem: urllib.parse.quote(pem, safe=""), {PERCENT}, PEMS),
     "all of a form": (urllib.parse.quote_plus, {PERCENT}, PEMS),
@@ -901,7 +907,8 @@ MISTAKES = {  # the message -> texts
     f"this is a key without its line -----BEGIN ... PRIVATE KEY-----{AGAIN}": ["\n".join(SEC1_LINES[1:])],
     f"this is a key whose BEGIN and END lines differ, or have not five dashes on each side{AGAIN}": [
         SEC1[1:], SEC1.replace("-----", "----"), SEC1.replace("END EC", "END")],
-    CUT_OFF: [SEC1.replace(SEC1_LINES[2], ""), SEC1[:80] + "!" + SEC1[81:], flipped(body(SEC1), 60)],
+    CUT_OFF: [SEC1.replace(SEC1_LINES[2], ""), SEC1[:80] + "!" + SEC1[81:], flipped(body(SEC1), 60),
+              as_pem(raw(ED25519))],
     f"this key is damaged: its public part is not that of its secret{AGAIN}": [
         flipped(SEC1, 60), flipped(body(SEC1), 20)],
     "this is a damaged Ed25519 key (its second half is not the public key of its first), or a Coinbase"
@@ -945,7 +952,8 @@ def test_secrets_of_this_run_sign_never_leak_and_are_seen_when_swapped(
     for private_key in keys:
         secret = pem(private_key) if private_key == keys[0] else portal(private_key)
         verified(cdp_jwt.ApiKey(NAME, secret).ws_jwt(), private_key)
-        path = write_private(tmp_path / "wrong.pem", secret)
+        path = write_private(tmp_path / "key.txt", secret)
+        verified(cdp_jwt.ApiKey.from_file(path, NAME).ws_jwt(), private_key)
         swapped = {"COINBASE_API_KEY": secret, "COINBASE_API_SECRET": NAME}
         for name in (f'"{NAME}"', f" {UUID}\n"):
             assert refused_key(name, secret) == SWAPPED
@@ -1018,6 +1026,10 @@ def test_name_is_mended_as_the_secret_is_and_signs_with_a_warning_if_unknown():
             assert (key.name, key.warnings) == (NAME, ())
             names = [repair.replace("secret:", "name:", 1) for repair in repairs]
             assert sorted(key.repairs) == sorted(names)
+            in_json = cdp_jwt.ApiKey(template.format(NAME), as_key_file(PORTAL))
+            assert in_json.name == NAME
+            for name in ("nano-scalper", "range_bot"):  # like NaN, `n and `r
+                assert cdp_jwt.ApiKey(template.format(name), PORTAL).name == name
     for name in KNOWN_NAMES + NICKNAMES:
         key = cdp_jwt.ApiKey(name, PORTAL)
         assert key.warnings == ((NICKNAME,) if name in NICKNAMES else ())
@@ -1126,14 +1138,20 @@ def test_key_file_without_a_name_takes_the_one_beside(tmp_path, key_file):
     key = cdp_jwt.ApiKey.from_file(path, UUID)
     assert (key.name, key.allowed_ips) == (UUID, tuple(fields["allowedIps"]))
     assert cdp_jwt.ApiKey.from_file(key_file, NAME).name == NAME
-    write_private(path, {"id": UUID, "name": NAME, "privateKey": SEC1})
+    write_private(path, {"id": UUID, "name": NAME, **fields})
+    of_environment = cdp_jwt.ApiKey.from_env({"CDP_KEY_FILE": str(path)})
+    assert of_environment.allowed_ips == key.allowed_ips
     for name, used in ((None, NAME), (UUID, UUID), (NAME, NAME)):
         assert cdp_jwt.ApiKey.from_file(path, name).name == used
-    write_private(path, {"id": NAME, "name": f"{NAME}x", "privateKey": SEC1})
-    assert cdp_jwt.ApiKey.from_file(path).name == NAME
+    for best, other in ((NAME, f"{NAME}x"), (UUID, "my-key")):
+        write_private(path, {"name": other, "id": best, "privateKey": SEC1})
+        assert cdp_jwt.ApiKey.from_file(path).name == best
     message = refused(lambda: cdp_jwt.ApiKey.from_file(key_file, UUID), SEC1)
     assert message == f"{key_file}: {OTHER_NAME}"
-    for secret in (*FORMS.values(), f"Key Attributes: <No Attributes>\n{SEC1}"):
+    for secret in (
+        *FORMS.values(),
+        f"Key Attributes: <No Attributes>\nissuer=x\n{SEC1}",
+    ):
         write_private(path, secret.encode("utf-16" if secret == PORTAL else "utf-8"))
         assert cdp_jwt.ApiKey.from_file(path, NAME).name == NAME
         message = refused(lambda: cdp_jwt.ApiKey.from_file(path), secret)
@@ -1246,8 +1264,9 @@ def test_key_file_that_others_can_read_or_change_gets_a_warning(key_file, caplog
         caplog.clear()
         key_file.chmod(mode)
         assert cdp_jwt.ApiKey.from_file(key_file).name == NAME
+        assert cdp_jwt.ApiKey.from_env({"CDP_KEY_FILE": str(key_file)}).name == NAME
         message = f"{key_file}: group or others can {verbs} this key; chmod 600 it"
-        assert caplog.messages == ([message] if verbs else []), oct(mode)
+        assert caplog.messages == ([message] * 2 if verbs else []), oct(mode)
 
 
 @needs_modes
@@ -1266,6 +1285,7 @@ def test_mode_is_that_of_the_file_behind_a_link_or_in_the_home_directory(
 ):
     """As Kubernetes mounts a secret: a link, of which all may do all."""
     monkeypatch.setenv("HOME", str(key_file.parent))
+    key_file = key_file.rename(key_file.parent / f"{'aB1' * 6}c.json")
     link = tmp_path / "link.json"
     link.symlink_to(key_file)
     places = (str(link), f"~/{key_file.name}")
@@ -1278,17 +1298,33 @@ def test_mode_is_that_of_the_file_behind_a_link_or_in_the_home_directory(
             assert caplog.messages == [message] * count
 
 
+@contextlib.contextmanager
+def written_in_pieces(text: str) -> Iterator[io.TextIOWrapper]:
+    """The end of a pipe whose writer takes its time."""
+
+    def write() -> None:
+        with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+            for piece in (text[:100], text[100:]):
+                pipe.write(piece)
+                pipe.flush()
+                time.sleep(0.05)
+
+    reading, writing = os.pipe()
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        yield pipe
+    writer.join()
+
+
 @needs_modes
 def test_key_file_in_a_pipe_or_on_a_read_only_disk_needs_no_mode(
     key_file, monkeypatch, caplog
 ):
     # A pipe of the shell, as in `--key-file <(op read ...)`; then a read-only mount, as
     # of Docker, Kubernetes and systemd. PyPy has no ST_RDONLY.
-    reading, writing = os.pipe()
-    os.write(writing, JSON_TEXT.encode())
-    os.close(writing)
-    assert cdp_jwt.ApiKey.from_file(f"/dev/fd/{reading}").name == NAME
-    os.close(reading)
+    with written_in_pieces(JSON_TEXT) as pipe:
+        assert cdp_jwt.ApiKey.from_file(f"/dev/fd/{pipe.fileno()}").name == NAME
     key_file.chmod(0o644)
     monkeypatch.delattr(os, "ST_RDONLY", raising=False)
     monkeypatch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(f_flag=1))
@@ -1297,8 +1333,9 @@ def test_key_file_in_a_pipe_or_on_a_read_only_disk_needs_no_mode(
 
 
 def test_key_comes_from_standard_input(stdin, monkeypatch):
-    stdin(JSON_TEXT)
-    assert cdp_jwt.ApiKey.from_file("-").name == NAME
+    with written_in_pieces(JSON_TEXT) as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", pipe)
+        assert cdp_jwt.ApiKey.from_file("-").name == NAME
     stdin("")
     message = f"standard input: {EMPTY_FILE}"
     assert refused(lambda: cdp_jwt.ApiKey.from_file("-")) == message
@@ -1317,6 +1354,7 @@ CDP_NAME = {"CDP_API_KEY_NAME": NAME, "CDP_API_KEY_SECRET": SEC1}
 def test_first_pair_of_variables_that_is_complete_counts(monkeypatch):
     for unset in ("", " ", '""'):
         environ = {**CDP, "COINBASE_API_KEY": unset, "COINBASE_API_SECRET": SEC1}
+        environ["CDP_KEY_FILE"] = unset
         assert cdp_jwt.ApiKey.from_env(environ).name == NAME
     assert cdp_jwt.ApiKey.from_env({**CDP, "COINBASE_API_KEY": UUID}).name == NAME
     for variable, value in CDP.items():
@@ -1362,8 +1400,10 @@ def test_key_file_of_the_environment_comes_first(key_file):
     message = "missing.json: cannot be read: No such file or directory"
     assert refused(lambda: cdp_jwt.ApiKey.from_env(missing), SEC1) == message
     write_private(key_file, SEC1)  # as Docker, Kubernetes and systemd mount secrets
-    for variable in ("CDP_API_KEY_ID", "CDP_API_KEY_NAME", "COINBASE_API_KEY"):
-        environ = {"CDP_KEY_FILE": str(key_file), variable: UUID}
+    environ = {"CDP_KEY_FILE": str(key_file)}
+    for variable in ("COINBASE_API_KEY", "CDP_API_KEY_NAME", "CDP_API_KEY_ID"):
+        environ = {**dict.fromkeys(environ, NAME), "CDP_KEY_FILE": str(key_file)}
+        environ[variable] = UUID  # counts before those of the turns before
         assert cdp_jwt.ApiKey.from_env(environ).name == UUID
 
 
@@ -1595,6 +1635,11 @@ def test_path_or_host_that_would_be_misread_is_refused(key):
 PLUS_2 = datetime.timezone(datetime.timedelta(hours=2))
 
 
+class NoZone(datetime.tzinfo):
+    def utcoffset(self, _) -> None:
+        """Say nothing: a datetime of this is naive."""
+
+
 def test_not_before_dates_a_token_for_a_later_window(key, private_key, frozen):
     for not_before, nbf in (
         (NOW + 3600, NOW + 3600),
@@ -1612,7 +1657,7 @@ NO_MOMENTS = {
     "not_before: such a token would have expired already": [
         NOW - 120, 0, datetime.datetime(2020, 1, 1, tzinfo=PLUS_2)],
     "not_before is neither an int of epoch seconds nor an aware datetime": [
-        -1, 10**11, NOW + 0.5, True, "2030-01-01", datetime.datetime(2030, 1, 1),
+        -1, 10**11, NOW + 0.5, True, "2030-01-01", datetime.datetime(2030, 1, 1), datetime.datetime(2030, 1, 1, tzinfo=NoZone()),
         datetime.date(2030, 1, 1), datetime.datetime.max.replace(tzinfo=PLUS_2)],
 }  # fmt: skip
 
@@ -1688,9 +1733,22 @@ def test_key_cannot_be_changed_or_pickled_and_is_its_own_copy(key):
             change()
     assert copy.copy(key) is key
     assert copy.deepcopy({"auth": [key]})["auth"][0] is key
+    for held in (key.repairs, key.warnings, key.allowed_ips):
+        assert type(held) is tuple
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError, match=r"^an ApiKey is not pickled: its private"):
             pickle.dumps(key, protocol)
+
+
+@needs_cpython
+def test_text_of_a_key_is_kept_nowhere():
+    """Neither by the key nor by what is remembered."""
+    private_key = ed25519.Ed25519PrivateKey.generate()
+    key = cdp_jwt.ApiKey(NAME, f'"{portal(private_key)}"')
+    cdp_jwt.build_ws_jwt(NAME, portal(private_key))
+    half = portal(private_key)[:44]
+    held = gc.get_referents(key, *gc.get_objects())
+    assert not [each for each in held if type(each) is str and half in each[:-1]]
 
 
 # WebSocket messages
@@ -1704,7 +1762,8 @@ def test_websocket_message_has_a_token_if_there_is_a_key(key, private_key, produ
     for channel, kind in itertools.product(CHANNELS, ("subscribe", "unsubscribe")):
         message = functools.partial(cdp_jwt.ws_message, channel, type=kind)
         expected = {"type": kind, "channel": channel, "product_ids": [*products]}
-        signed = json.loads(message(products or None, key=key))
+        ids = iter(products) if products else None
+        signed = json.loads(message(ids, key=key))
         assert "uri" not in verified(signed.pop("jwt"), private_key)
         assert signed == expected
         if channel in ("user", "futures_balance_summary"):
@@ -1721,7 +1780,8 @@ BAD_MESSAGES = [
     ({"product_ids": ["A-B", "x\n"]}, r"the product has '\n' at position 2; expected one such as BTC-USD"),
     ({"product_ids": [""]}, "the product is empty"),
     ({"type": "sub"}, "type is neither 'subscribe' nor 'unsubscribe'"),
-    ({"key": PORTAL}, "key is str; expected an ApiKey: see ApiKey.from_file"),
+    *(({"key": key}, f"key is {type(key).__name__}; expected an ApiKey: see ApiKey.from_file")
+      for key in (PORTAL, "", 0)),
 ]  # fmt: skip
 
 
@@ -1926,7 +1986,7 @@ def without(members: dict, name: str) -> dict:
 
 # What people have in hand, with TOKEN in it.
 AROUND = (
-    "TOKEN", ' \n"TOKEN"\n', "Bearer TOKEN", "Bearer TOKEN was refused", "authorization:bearer TOKEN",
+    "TOKEN", ' \n"TOKEN"\n', "\ufeffTOKEN\u200b", "Bearer TOKEN", "Bearer TOKEN was refused", "authorization:bearer TOKEN",
     "Authorization: Bearer TOKEN\r\n", "'Authorization': 'Bearer TOKEN',",
     "export JWT='TOKEN'", "$env:JWT = 'TOKEN'", "https://a.example/?jwt=TOKEN&x=1",
     '{"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"], "jwt": "TOKEN"}',
@@ -1962,6 +2022,7 @@ TWICE = json.dumps(HEADER).replace("{", '{"alg": "EdDSA", ').encode()
 PROBLEMS = {
     "two parts": (made().rpartition(".")[0], ["2 parts, expected 3: header.claims.signature", NO_SIGNATURE]),
     "a header alone": (made().partition(".")[0], ["no JWT: 1 part, expected 3"]),
+    "a dot behind it": (f"{made()}.", ["4 parts, expected 3: header.claims.signature"]),
     "an encrypted one": ("a.b.c.d.e", ["no JWT: 5 parts, expected 3"]),
     "an address": ("api.coinbase.com/v2", ["no JWT: neither header nor claims set can be read"]),
     "padding": (made(signature=SIGNATURE + "=="), ["the signature has '='; expected base64url, without padding"]),
@@ -1971,6 +2032,7 @@ PROBLEMS = {
     "DER": (made(signature=DER), [f"the signature is DER; {R_AND_S}"]),
     "almost DER": (made(signature=segment(b"0" * 70)), [f"the signature has 70 bytes; {R_AND_S}"]),
     "header is cut off": (f"authorization: bearer {made(b'{')}", ["the header is no JSON object, or an empty one"]),
+    "claims in UTF-16": (made(claims=json.dumps(CLAIMS).encode("utf-16")), [NO_CLAIMS]),
     "claims are empty": (made(claims={}), [NO_CLAIMS]),
     "NaN": (claiming(x=float("nan")), [NO_CLAIMS]),
     "49 levels": (claiming(x=[[]] * 47), []),
@@ -1983,6 +2045,7 @@ PROBLEMS = {
     "secret": (named(SEC1), ["kid: the name looks like a key: give the key's name, `name` or `id` in the key file"]),
     "line end": (named(f"{NAME}\n"), ["kid has quotes, white space or escapes that are no part of the name"]),
     "another aud": (claiming(aud=["cdp_service", 7]), ["aud is ['cdp_service', 7]; expected none"]),
+    "empty aud": (claiming(aud=""), ["aud is ''; expected none"]),
     "just begun, and short": (timed(0, 1), []),
     "early": (timed(1, 121), ["not valid yet: nbf is 1 s ahead; is it for later, or was its clock ahead?"]),
     "no time to live": (timed(0, 0), ["expired 0 s ago", f"exp is 0 {AFTER}"]),
@@ -2042,6 +2105,8 @@ ROOTS = ": the path is under neither /api/v3/brokerage nor /v2: "
 NO_CDP_KEYS = "takes no requests that are signed with CDP keys"
 URIS_OF_TOKENS = {
     7: [" is int, not text"],
+    None: [" is NoneType, not text"],
+    "": [" has no method: expected `GET api.coinbase.com/...`"],
     "api.coinbase.com/v2/user": [" has no method: expected `GET api.coinbase.com/...`"],
     "get api.coinbase.com/v2": [" has its method in lower case"],
     "GET https://api.coinbase.com/v2": [" has a scheme; it starts with the host"],
@@ -2148,7 +2213,7 @@ def test_inspect_jwt_refuses_a_wrong_argument():
     for token, options, message in (
         (" '\"\n", {}, "the token is empty"),
         ("x" * 65_537, {}, "the token is over 64 KiB; give it alone"),
-        *((made(), {"key": key}, f"key is {type(key).__name__}; {no_key}") for key in ("text", 7)),
+        *((made(), {"key": key}, f"key is {type(key).__name__}; {no_key}") for key in ("text", "", 7)),
         *((made(), {"now": now}, no_time) for now in (float("nan"), float("inf"), -1e11, "18")),
     ):  # fmt: skip
         assert refused_request(cdp_jwt.inspect_jwt, token, **options) == message
@@ -2644,7 +2709,9 @@ def test_addresses_share_the_time_and_none_is_named(coinbase, trust, monkeypatch
         tried.append((address[0], share))
         if address[0] != "::4":
             clock[0] += share if address[0] == "::1" else 0  # the others fail at once
-            raise ConnectionRefusedError
+            raise OSError(
+                errno.ENETUNREACH if address[0] == "::2" else errno.ECONNREFUSED
+            )
         sock = socket.socket()
         sock.connect(coinbase.server_address)
         return sock
@@ -2867,14 +2934,14 @@ def test_octets_are_counted_with_their_framing(wire, trust, monkeypatch, flood, 
 
 
 def test_proxy_carries_the_call_and_sees_no_token(coinbase, trust, proxy, monkeypatch):
-    through = proxy(login="m%C3%A9:p:%40%2F%2541@")
+    through = proxy(login="m%C3%A9:p+@:%40%2F%2541@")
     client = calling(coinbase, trust)
     for _ in range(2):
         assert client.get(ACCOUNTS).status == 200
     for exempt in ("localhost", coinbase.host):
         monkeypatch.setenv("NO_PROXY", exempt)
         assert calling(coinbase, trust).get(ACCOUNTS).status == 200
-    login = base64.b64encode("mé:p:@/%41".encode()).decode()
+    login = base64.b64encode("mé:p+@:@/%41".encode()).decode()
     connect = f"CONNECT {coinbase.host} HTTP/1.1\r\nHost: {coinbase.host}\r\n"
     connect += f"Proxy-Authorization: Basic {login}\r\n\r\n"
     assert through.requests == [connect.encode()]
@@ -2929,7 +2996,9 @@ def test_proxy_is_looked_up_with_port_80_if_it_names_none(nowhere, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", f"HTTP://proxy.example{end}")
         found = "the proxy proxy.example: its name was not found"
         assert found in transport_error(client.get, "/x")
-    assert nowhere == [("proxy.example", 80), ("proxy.example", 65535)]
+    monkeypatch.setenv("HTTPS_PROXY", "http://[FD00::1]")
+    transport_error(client.get, "/x")
+    assert nowhere == [("proxy.example", 80), ("proxy.example", 65535), ("FD00::1", 80)]
 
 
 def test_proxy_is_asked_for_port_443_if_the_host_names_none(proxy, trust):
@@ -2951,6 +3020,7 @@ PROXY_REFUSALS = {  # name -> answer, message, tries
     "407 to a password": (b"HTTP/1.1 407 No", CREDENTIALS, 1),
     "Basic or NTLM": (ASKING + b"NTLM, Basic realm=x", PASSWORD, 1),
     "Negotiate": (ASKING + b"Negotiate", NOT_SPOKEN.format("Negotiate (Kerberos or NTLM)"), 1),
+    "Basic in a line of its own": (ASKING + b"NTLM\r\nProxy-Authenticate: Basic realm=x", PASSWORD, 1),
     "Digest": (ASKING + b'Digest realm="x, Basic y", nonce="Basic"', NOT_SPOKEN.format("digest"), 1),
     "the first of two": (ASKING + b'Digest realm="x", Negotiate', NOT_SPOKEN.format("digest"), 1),
     "escapes": (ASKING + b"\x1b[2J", NOT_SPOKEN.format(r"\x1b[2j"), 1),
@@ -3047,8 +3117,9 @@ def test_ssl_cert_file_is_heeded_or_called_missing(coinbase, ca_file, monkeypatc
         monkeypatch.setenv(variable, "/\x1bno.pem")
         message = transport_error(calling(coinbase, None).get, "/x")
         assert f" CA ({variable} does not exist: /\\x1bno.pem); for" in message
-        monkeypatch.setenv(variable, "/")
-        assert UNKNOWN_CA in transport_error(calling(coinbase, None).get, "/x")
+        for there in {"/", f"/no{os.pathsep}/" if "DIR" in variable else "/"}:
+            monkeypatch.setenv(variable, there)
+            assert UNKNOWN_CA in transport_error(calling(coinbase, None).get, "/x")
 
 
 def test_ssl_cert_dir_is_heeded(coinbase, ca_file, tmp_path, monkeypatch):
@@ -3136,9 +3207,11 @@ def test_tools_that_watch_urllib_see_its_kind_of_answer(client, monkeypatch):
 def test_log_has_the_query_unless_it_looks_like_a_key(client, coinbase, caplog):
     secret = base64.b64encode((b"\xff23456789" * 16)[:64])  # each 12th letter is a /
     caplog.set_level(logging.DEBUG, "cdp_jwt")
-    for text, shown in (("b", "?a=b"), (secret.decode(), "?...")):
+    quoted = urllib.parse.quote(secret, safe="")
+    queries = {"a=b": "?a=b", f"a={quoted}": "?...", quoted: "?..."}
+    for query, shown in queries.items():
         caplog.clear()
-        client.get("/echo", params={"a": text})
+        client.get(f"/echo?{query}")
         sent = f"GET https://{coinbase.host}/echo{shown} with Authorization: Bearer ..."
         assert caplog.messages[0] == f"{sent}, 0 bytes"
 
@@ -3242,6 +3315,7 @@ STATUSES = [
     (400, {"error": {"message": "inner"}, "message": "outer"}, "outer"),
     (402, {"errors": [{"id": "two_factor", "message": "enter it"}]}, "enter it"),
     (404, {"errors": [{"id": "not_found"}, {"message": "second"}]}, "not_found"),
+    (404, {"errors": []}, '{"errors": []}'),
     (429, {"message": "", "error": 7}, "7"),
     (500, b"", "no message"),
     (501, b"\xff\xfe", "\ufffd\ufffd"),
@@ -3332,10 +3406,17 @@ def test_token_that_the_server_sends_back_is_shown_in_no_part(client, coinbase):
     def echo(handler: Handler) -> None:
         handler.answer(400, {"message": f"bad {handler.headers['Authorization']}!"})
 
-    coinbase.faults.append(echo)
-    with pytest.raises(cdp_jwt.ApiError) as caught:
+    def echo_in_a_header(handler: Handler) -> None:
+        token = handler.headers["Authorization"]
+        handler.answer(429, b"", {"x-ratelimit-reset": token, "Retry-After": "99"})
+
+    coinbase.faults += [echo, echo_in_a_header]
+    with pytest.raises(cdp_jwt.ApiError) as caught:  # whose headers and body are exact
         client.get("/echo")
     assert str(caught.value) == "HTTP 400: bad Bearer ...!"
+    with pytest.raises(cdp_jwt.ApiError) as caught:
+        client.get("/echo")
+    assert caught.value.hints[0].endswith(", x-ratelimit-reset Bearer ...")
 
 
 def test_client_refuses_what_is_no_api_key_and_no_verifying_context(trust):
@@ -3532,14 +3613,16 @@ def test_threads_share_a_client_without_a_mix_up(client, coinbase, closing):
     assert coinbase.refusals == []  # it refuses a nonce that comes twice
 
 
-def test_thread_closes_no_connection_of_another(client, coinbase, monkeypatch):
+def test_thread_closes_no_connection_of_another(client, coinbase, wire, monkeypatch):
     """One that is taken while it looks which of the idle ones have ended."""
+    other = wire(saying(EMPTY_OBJECT))
     original = select.select
 
     def take_meanwhile(sockets: list, *_) -> tuple:
         monkeypatch.setattr(select, "select", original)
         time.sleep(0.02)  # so that it is put back at another time, on Windows too
         client.get("/echo")
+        client.get(f"https://{other.host}/x")
         return sockets, [], []
 
     client.get("/echo")
@@ -3549,19 +3632,26 @@ def test_thread_closes_no_connection_of_another(client, coinbase, monkeypatch):
 
 
 @needs_fork
-def test_fork_shares_no_connection_and_no_nonce(client, coinbase):
-    """Nor does the child's close() end the parent's connection."""
+def test_fork_shares_no_connection_and_no_nonce(client, coinbase, monkeypatch):
+    """Nor does the child's close() end the parent's connection, or its idle time."""
+    now = time.time
 
     def call_and_close() -> str:
         path = client.get("/echo").json()["path"]
         client.close()
         return path
 
+    def call_later() -> str:
+        monkeypatch.setattr(time, "time", lambda: now() - 40)  # which is no age
+        return call_and_close()
+
     client.get("/echo")
-    assert in_a_child(call_and_close) == "/echo"
-    client.get("/echo")
-    first, second, third = (seen.connection for seen in coinbase.seen)
-    assert first == third != second
+    for work in (call_and_close, call_later):
+        assert in_a_child(work) == "/echo"
+        client.get("/echo")
+    first, second, third, fourth, fifth = (seen.connection for seen in coinbase.seen)
+    assert first == third == fifth
+    assert len({first, second, fourth}) == 3
     assert coinbase.refusals == []
 
 
@@ -3834,6 +3924,16 @@ def test_retry_after_is_heeded_within_the_timeout(fake, waits, monkeypatch):
         assert waits == []
 
 
+def test_error_whose_body_cannot_be_read_is_tried_again_as_its_headers_say(
+    client, coinbase, waits
+):
+    for code, method in ((503, "GET"), (429, "POST")):
+        fault = status(code, b"x", Content_Encoding="br", Retry_After="1")
+        coinbase.faults.append(fault)
+        assert client.request(method, "/echo").status == 200
+    assert waits == [1, 1]
+
+
 def test_wait_doubles_with_each_try_up_to_64_s(fake, waits):
     at_once, slow = answered(429, Retry_After="0"), answered(429, b"slow down")
     client = fake.client(*[at_once] * 1100, slow, retries=5000, timeout=60)
@@ -3902,11 +4002,13 @@ def test_401_is_signed_again_once(fake):
 
 
 def test_clock_that_one_host_tells_is_not_taken_for_anothers(fake):
-    client = fake.client(answered(401, Date=http_date(NOW + 3600)), b"", b"", b"")
-    for url in ("https://a.example/x", "/x", "https://a.example/x"):
+    """And is that of its last 401: clocks get corrected."""
+    late, right = (answered(401, Date=http_date(NOW + each)) for each in (3600, 0))
+    client = fake.client(late, b"", b"", b"", right, b"")
+    for url in ("https://a.example/x", "/x", *["https://a.example/x"] * 2):
         client.get(url)
     ahead = [claims["nbf"] - NOW for claims in fake.claims()]
-    assert ahead == [-5, 3594, -5, 3594]
+    assert ahead == [-5, 3594, -5, 3594, 3594, -5]
 
 
 # Hints: what the evidence shows
@@ -3930,7 +4032,7 @@ REFUSALS = [
     (answered(403, SCOPES), [LACKING]),
     (answered(404, SCOPES), []),
     (answered(429), ["the rate limit is used up"]),
-    (answered(429, x_ratelimit_limit=30, x_ratelimit_remaining=0), [f"{USED_UP}limit 30, x-ratelimit-remaining 0"]),
+    (answered(429, X_RateLimit_Limit=30, x_ratelimit_remaining=0), [f"{USED_UP}limit 30, x-ratelimit-remaining 0"]),
     (answered(429, x_ratelimit_reset="\x1b" + "9" * 999), [f"{USED_UP}reset \\x1b{'9' * 278}"]),
 ]  # fmt: skip
 
@@ -3953,6 +4055,7 @@ DOUBTED = [
     (401, "a.example:8443/x", (UUID, SEC1), [POSSIBLE]),
     (404, "api.coinbase.com/api/v3/accounts", (UUID, SEC1), [UNKNOWN_PATH]),
     (400, "api.coinbase.com/api/v3/accounts", (UUID, SEC1), []),
+    (401, "a.example:8443/x?next=https://a", (UUID, SEC1), [POSSIBLE]),
     (404, "api.coinbase.com/v2//x?a=1", (UUID, SEC1), ["the path has an empty segment; is an id missing? /v2//x"]),
     (403, "www.coinbase.com/", (UUID, SEC1), [f"www.coinbase.com {NO_CDP_KEYS}"]),
     (401, "www.coinbase.com/", (UUID, SEC1), [f"www.coinbase.com {NO_CDP_KEYS}"]),
@@ -4425,6 +4528,12 @@ def test_misuse_is_refused_with_what_was_meant_and_how_to_call_it(
     assert run(*words) == misused(message)
 
 
+def test_key_file_of_the_environment_may_be_the_one_standard_input(run, monkeypatch):
+    monkeypatch.setenv("CDP_KEY_FILE", "-")
+    for words in (["decode"], ["POST", "/x", "--call", "--data", "-"]):
+        assert run(*words) == misused(ONE_INPUT)
+
+
 # Values that are wrong: exit code 2 before anything is done
 
 WHEN = "--not-before takes +SECONDS or 2026-11-22T15:00:00Z"
@@ -4548,6 +4657,8 @@ def test_key_is_that_of_an_option_first(run, with_key, tmp_path, stdin, monkeypa
     assert signer("--key-file=-", f"--key-name={UUID}") == UUID
     monkeypatch.setenv("CDP_KEY_FILE", pem_file)
     assert signer("--key-name", UUID) == UUID
+    # A variable of the shell that is not set does not mean another key.
+    assert run("ws", "--key-file", "").err.endswith("; give the file's path\n")
 
 
 def test_key_is_not_taken_from_the_command_line(run):
@@ -4588,6 +4699,10 @@ def test_call_includes_status_and_headers(run, online):
     lines = run(*call_to(online), "--include").out.splitlines()
     assert (lines[0], lines[-2:]) == ("HTTP/1.1 200", ["", "{}"])
     assert set(lines) >= {"Content-Type: application/json", "X-Evil: \\x1b[31mé"}
+    head = b"HTTP/1.1 404 No\r\nA: 1\r\nContent-Length: 2\r\nA: 2\r\n\r\n"
+    online.faults.append(lambda handler: handler.wfile.write(head + b"no"))
+    shown = "HTTP/1.1 404\nA: 1\nContent-Length: 2\nA: 2\n\nno"
+    assert run(*call_to(online), "--include").out == shown
 
 
 def test_call_is_verbose_on_what_is_sent_and_why_it_waits_without_the_token(
@@ -4612,10 +4727,13 @@ def test_timeout_of_the_command_is_that_of_each_call(fake, run, with_key, monkey
 
 
 def test_pages_are_printed_one_a_line_up_to_a_failure(run, online):
-    first = b'{"accounts": [0],\r\n "has_next": true,\n "cursor": "1"}'
+    first = (
+        b'{"accounts": [0], "\xe2\x80\xa8": 0,\r\n "has_next": true,\n "cursor": "1"}'
+    )
     online.faults += [status(200, first), page(1), status(400, b"broken")]
     result = run(*call_to(online), "--paginate")
-    *pages, last = result.out.splitlines()
+    *pages, last, _ = result.out.split("\n")
+    assert "\u2028" in pages[0]
     assert [json.loads(line)["accounts"] for line in pages] == [[0], [1]]
     error = "cdp_jwt: error: HTTP 400: broken; to go on: cursor=2\n"
     assert (result.code, last, result.err) == (1, "broken", error)
@@ -4625,6 +4743,7 @@ def test_pages_are_printed_one_a_line_up_to_a_failure(run, online):
 
 LACKING_PERMISSION = [  # with the permission that a key may lack
     *[("POST", ORDERS, code, "can_trade") for code in (401, 403)],
+    ("POST", f"{ORDERS}/batch_cancel", 403, "can_trade"),
     *[("POST", f"/v2/{word}", 403, "can_transfer") for word in ("transactions", "move_funds", "transfer")],
     ("POST", "/echo", 401, ""), ("GET", ORDERS, 401, ""),
 ]  # fmt: skip
@@ -4637,7 +4756,8 @@ def test_refused_call_names_a_permission_that_is_lacking(run, online, refused_ca
     for granted in ({lacking: False}, {lacking: True}, {}, b"no JSON"):
         online.routes["GET", cdp_jwt.PERMISSIONS] = (True, status(200, granted))
         online.faults.append(status(code, b"Unauthorized"))
-        error, *_, hint = run(*call_to(online, method, path)).err.splitlines()
+        url = f"https://{online.host}{path}"
+        error, *_, hint = run(method, url, "--call").err.splitlines()
         assert error == f"cdp_jwt: error: HTTP {code}: Unauthorized"
         expected = "`check` tests key, clock, network and permissions"
         if lacking and granted == {lacking: False}:
@@ -4681,11 +4801,28 @@ def test_decode_reads_what_shells_and_the_command_write(piped, with_key, frozen)
             assert out.endswith(b"\nok       no problem found, 114 s left\n")
 
 
-def test_decode_finds_a_token_among_words_and_needs_no_key(run, frozen):
+def test_decode_finds_a_token_among_words_and_needs_no_key(run, frozen, monkeypatch):
     result = run("decode", "curl", "--", "-H", "Authorization:", "Bearer", made())
     assert (result.code, result.err) == (0, "")
     assert f"claims   {json.dumps(CLAIMS)}\n" in result.out
     assert f"signed   not verified: {NO_KEY}\n" in result.out
+    monkeypatch.setenv("CDP_KEY_FILE", "no.json")
+    reason = "no.json: cannot be read: No such file or directory"
+    assert f"signed   not verified: {reason}\n" in run("decode", made()).out
+
+
+def test_decode_waits_for_a_token_that_is_made_meanwhile(run, monkeypatch):
+    """As by a program that takes a moment, and whose nbf is then the present second."""
+    now = [NOW]
+
+    def read(_) -> bytes:
+        now[0] += 9
+        return claiming(nbf=now[0], exp=now[0] + 120).encode()
+
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(sys, "stdin", unittest.mock.Mock(**{"buffer.read": read}))
+    result = run("decode")
+    assert (result.code, "+0 s from now" in result.out) == (0, True)
 
 
 NO_TOKENS = [  # standard input, then what is printed on the two streams
@@ -4851,6 +4988,14 @@ def test_check_compares_the_clock_in_the_middle_of_a_slow_call(
     assert complaints(run("check", "--host", online.host)) == ["All is well."]
 
 
+@pytest.mark.parametrize("ahead", [-5.1, -4.9, 114.9, 115.1])
+def test_check_fails_a_clock_with_which_no_token_is_valid(fake, run, with_key, ahead):
+    millis = str(int((NOW + 0.9 + ahead) * 1000))
+    fake.answers = iter([{"epochMillis": millis}, {"can_view": True}])
+    last = steps(run("check", "--host", "localhost"))[-1]
+    assert ("set this machine's clock" in last) == (not -5 < ahead < 115)
+
+
 NO_DATE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 MAY_NOTHING = "warn  the key is accepted; it may: nothing (?)"
 WRONG_ANSWERS = [
@@ -4869,6 +5014,7 @@ def test_check_names_a_wrong_answer(run, online, waits, path, respond, complaint
     result = run("check", "--host", online.host)
     complaint = complaint.replace("HOST", online.host)
     assert complaints(result) == [complaint, f"First: {complaint[6:]}"]
+    assert online.seen[-1].path == cdp_jwt.PERMISSIONS
     # Without a time in its body the Date is taken.
     assert (f"ok    {CLOCK}" in steps(result)) == ("no date" not in complaint)
 
@@ -4903,6 +5049,10 @@ def test_check_names_what_was_mended_and_what_is_doubted(run, with_key, monkeypa
     assert (result.code, complaints(result)) == (0, [*warnings, f"First: {loose}"])
     assert f"ok    mended, {key.repairs[0]}\n" in result.out
     assert f" my-key from {place} (mode 620): Ed25519 (EdDSA)\n" in result.out
+    content = {"id": "my-key", "privateKey": LEGACY_SECRET}
+    write_private(with_key, content).chmod(0o620)
+    warning, error, _ = complaints(run("check", "--offline"))
+    assert (warning, error[:11]) == (warnings[0], "fail  key: ")
 
 
 @needs_cpython
@@ -4920,8 +5070,11 @@ def test_check_names_what_the_environment_changes(run, online, ca_file, monkeypa
         f"First: {fail}",
     ]
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("NO_PROXY", "localhost")
-    assert "ok    proxy: none; " in run("check", "--host", online.host).out
+    for exempt in ("localhost", online.host):
+        monkeypatch.setenv("NO_PROXY", exempt)
+        report = run("check", "--host", online.host).out
+        assert "ok    proxy: none; " in report
+        assert "ok    localhost is " in report
 
 
 def test_check_masks_the_proxys_password(run, with_key, monkeypatch, waits):
@@ -4997,6 +5150,11 @@ def test_process_ends_quietly_when_its_pipe_is_closed(key_file):
 
 def test_streams_that_are_closed_get_nothing(run, online, with_key, monkeypatch):
     with_key.chmod(0o644)  # which is warned of
+    full = unittest.mock.Mock(**{"write.side_effect": FULL[0], "encoding": "utf-8"})
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        assert run(*call_to(online, path=TIME), "--verbose").code == 0
+    del online.seen[:]
     online.faults += [status(400, b"refused")] * 2
     (closed := io.StringIO()).close()
     for stream in (None, closed):  # Python itself has None in their place
