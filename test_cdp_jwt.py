@@ -765,7 +765,7 @@ WAYS = {  # on which a key arrives -> what it does to a text, what is mended, of
     "base64 of one line, in quotes": (lambda pem: f'"{code_of(one_line(pem))}"', {ENCODED, QUOTED, ESCAPED}, PEMS),
     "base64 twice": (lambda key: code_of(code_of(key)), {ENCODED}, FORMS),
     "base64 of UTF-16": (lambda key: base64.b64encode(key.encode("utf-16")).decode(), {ENCODED}, FORMS),
-    "base64 of a key file": (lambda key: code_of(f"\n{as_key_file(key)}"), {ENCODED, IN_JSON}, FORMS),
+    "base64 of a key file": (lambda key: code_of(f"\n{json.dumps({'id': NAME, 'secret': key})}"), {ENCODED, IN_JSON}, FORMS),
     "base64 of more text": (lambda pem: code_of(f"# Börse\n{pem}"), {ENCODED, TIDY}, PEMS),
     "all of a URL": (lambda pem: urllib.parse.quote(pem, safe=""), {PERCENT}, PEMS),
     "all of a form": (urllib.parse.quote_plus, {PERCENT}, PEMS),
@@ -1198,7 +1198,9 @@ def test_key_file_without_a_key_is_refused(message, tmp_path):
         assert found == f"{path}: {message}"
 
 
-def test_key_file_that_cannot_be_read_says_why_under_the_path_as_given(tmp_path):
+def test_key_file_that_cannot_be_read_says_why_under_the_path_as_given(
+    tmp_path, monkeypatch
+):
     no_file = "cannot be read: No such file or directory"
     is_posix = os.name == "posix"
     no_name = no_file if is_posix else "cannot be read: Invalid argument"
@@ -1206,11 +1208,14 @@ def test_key_file_that_cannot_be_read_says_why_under_the_path_as_given(tmp_path)
     endless = [("/dev/zero", "/dev/zero", OVER)] if os.path.exists("/dev/zero") else []
     folder = tmp_path / LEGACY_SECRET  # shown all the same, as it is there
     folder.mkdir()
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
     for path, shown, reason in (
         ("run/secrets/cdp_key", "run/secrets/cdp_key", no_file),
         (f"{'aB1' * 6}c", f"{'aB1' * 6}c", no_file),
         (f"{tmp_path}/a\nb\x1b", rf"{tmp_path}/a\nb\x1b", no_name),
         (folder, folder, f"cannot be read: {is_folder}"),
+        (f"~/{folder.name}", f"~/{folder.name}", f"cannot be read: {is_folder}"),
         ("a\0b", r"a\x00b", "cannot be read: closed, or not a path"),
         *endless,
     ):
