@@ -1405,10 +1405,10 @@ def test_key_file_of_the_environment_comes_first(key_file):
     message = "missing.json: cannot be read: No such file or directory"
     assert refused(lambda: cdp_jwt.ApiKey.from_env(missing), SEC1) == message
     write_private(key_file, SEC1)  # as Docker, Kubernetes and systemd mount secrets
-    environ = {"CDP_KEY_FILE": str(key_file)}
-    for variable in ("COINBASE_API_KEY", "CDP_API_KEY_NAME", "CDP_API_KEY_ID"):
-        environ = {**dict.fromkeys(environ, NAME), "CDP_KEY_FILE": str(key_file)}
-        environ[variable] = UUID  # counts before those of the turns before
+    variables = ["CDP_API_KEY_ID", "CDP_API_KEY_NAME", "COINBASE_API_KEY"]
+    while variables:  # the first of them counts
+        environ = {"CDP_KEY_FILE": str(key_file), **dict.fromkeys(variables, NAME)}
+        environ[variables.pop(0)] = UUID
         assert cdp_jwt.ApiKey.from_env(environ).name == UUID
 
 
@@ -2714,9 +2714,7 @@ def test_addresses_share_the_time_and_none_is_named(coinbase, trust, monkeypatch
         tried.append((address[0], share))
         if address[0] != "::4":
             clock[0] += share if address[0] == "::1" else 0  # the others fail at once
-            raise OSError(
-                errno.ENETUNREACH if address[0] == "::2" else errno.ECONNREFUSED
-            )
+            raise OSError if address[0] == "::2" else ConnectionRefusedError
         sock = socket.socket()
         sock.connect(coinbase.server_address)
         return sock
@@ -3118,12 +3116,13 @@ def test_context_that_allows_old_tls_is_raised_to_1_2(trust, monkeypatch):
 def test_ssl_cert_file_is_heeded_or_called_missing(coinbase, ca_file, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", ca_file)
     assert calling(coinbase, None).get(ACCOUNTS).status == 200
-    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+    usable = {"SSL_CERT_FILE": ["/"], "SSL_CERT_DIR": ["/", f"/no{os.pathsep}/"]}
+    for variable, places in usable.items():
         monkeypatch.setenv(variable, "/\x1bno.pem")
         message = transport_error(calling(coinbase, None).get, "/x")
         assert f" CA ({variable} does not exist: /\\x1bno.pem); for" in message
-        for there in {"/", f"/no{os.pathsep}/" if "DIR" in variable else "/"}:
-            monkeypatch.setenv(variable, there)
+        for place in places:
+            monkeypatch.setenv(variable, place)
             assert UNKNOWN_CA in transport_error(calling(coinbase, None).get, "/x")
 
 
