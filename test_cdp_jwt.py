@@ -303,7 +303,7 @@ def member(text: str) -> str:
 
 
 CALLERS = {"Enum": member, "a lying subclass": Lying, "a raising subclass": Raising}
-NO_TEXTS = [None, b"/x", 7, 1.5, True, ["/x"], {"x": 1}, object(), unittest.mock.Mock(spec=str)]  # fmt: skip
+NO_TEXTS = [None, b"/x", 7, 1.5, True, ["/x"], {"x": 1}, ..., unittest.mock.Mock(spec=str)]  # fmt: skip
 
 
 # Texts at random. `make fuzz` sets how many examples of each property there are.
@@ -1894,6 +1894,7 @@ def test_claim_is_remembered_for_no_other_argument_that_compares_equal(key):
             assert json.loads(segments(token)[1])["uri"] == uri
 
 
+@needs_cpython  # elsewhere a cache has no type of its own
 def test_claims_are_remembered_in_bounds(key):
     """A bot's paths have ids: what is kept of them must not grow for ever."""
     for number in range(300):
