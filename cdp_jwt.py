@@ -447,7 +447,8 @@ def _looks_like_key(text: str, shortest: int = 32) -> bool:
 
     `shortest` is the least number of letters and digits in a row that make it look so.
     """
-    if "-----" in text:
+    joined = "".join(text.split())
+    if "-----" in text or len(joined) > MAX_SEARCHED:  # too long to be searched
         return True
     size = len(_base64(text))  # of Ed25519 keys 32, 64 and 48 (PKCS8), else P-256's
     if size in (32, 48, 64, 121, 138) and _is_mixed(text):
@@ -455,7 +456,7 @@ def _looks_like_key(text: str, shortest: int = 32) -> bool:
     # A run of `shortest` is base64 or a legacy secret; with a / in it, one of 40, as
     # paths have shorter ones. One of 64 may be hex, which has letters of one case.
     run_of_base64 = f"[A-Za-z0-9+/]{{40,}}|[A-Za-z0-9+]{{{shortest},}}"
-    runs = re.findall(run_of_base64, "".join(text.split())[:MAX_SEARCHED])
+    runs = re.findall(run_of_base64, joined)
     return any(_is_mixed(run) or len(run) == 64 for run in runs)
 
 
